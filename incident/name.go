@@ -47,8 +47,8 @@ func NextName(last string, now time.Time) string {
 	return "incident-" + t.Add(time.Second).Format(nameTime) + "-" + randomSuffix()
 }
 
-// randomSuffix leaves the first digit below the letters' second half, so that
-// many thousands of names fit above any first one in its second.
+// randomSuffix begins with one of a to p, so that many thousands of names fit
+// above any first one in its second.
 func randomSuffix() string {
 	var b [4]byte
 	rand.Read(b[:])
@@ -93,12 +93,27 @@ func splitName(name string) (stamp, suffix string, ok bool) {
 	return stamp, suffix, err == nil
 }
 
-// ValidName reports whether name is the name of an incident, without a file's
-// ending: `incident-`, a UTC time, and seven base32 digits. Only such a name
-// becomes a file; a peer may claim any.
+// ValidName reports whether name may become a file's name: `incident`, then
+// letters, digits, `-`, `_` and `.`, at most 128 bytes in all, and no ending
+// that files add. A peer may claim any name; only such a one is used. Names of
+// another form than ours are let through, since the original takes them too.
 func ValidName(name string) bool {
-	_, _, ok := splitName(name)
-	return ok
+	if !strings.HasPrefix(name, "incident") || len(name) > 128 {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		ok := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.'
+		if !ok {
+			return false
+		}
+	}
+	for _, ending := range []string{".flog", ".bz2", ".zst", ".gz", ".tmp", "."} {
+		if strings.HasSuffix(name, ending) {
+			return false
+		}
+	}
+	return true
 }
 
 // NameTime returns the time in an incident's name, the zero time if it has none.
