@@ -1,0 +1,111 @@
+// Command bench measures flogtool beside its peers, each pair in one run.
+//
+//	go run . PART…    run these parts: rpc, recorder, …
+//	go run .          run them all
+//
+// Each part prints a table, then a line `RATIO name value` for each comparison,
+// so that a script can read them. On a noisy machine a ratio holds, a time does
+// not.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// parts are all parts, in the order in which they run.
+var parts = []struct {
+	name string
+	run  func(*report)
+}{
+	{"recorder", benchRecorder},
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, out, errw io.Writer) int {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	for _, a := range args {
+		if !slices.Contains(names, a) {
+			fmt.Fprintf(errw, "bench: unknown part %q: one of %s\n", a, strings.Join(names, ", "))
+			return 2
+		}
+	}
+	code := 0
+	for _, p := range parts {
+		if len(args) > 0 && !slices.Contains(args, p.name) {
+			continue
+		}
+		r := &report{part: p.name}
+		start := time.Now()
+		p.run(r)
+		r.print(out, time.Since(start))
+		for _, e := range r.errors {
+			fmt.Fprintf(errw, "bench: %s: %s\n", p.name, e)
+			code = 1
+		}
+	}
+	return code
+}
+
+// report collects what one part measured.
+type report struct {
+	part   string
+	rows   [][2]string
+	ratios []string
+	errors []string
+}
+
+// Row adds a figure to the table. The value is shown with three significant
+// digits, or in full if it is a whole number.
+func (r *report) Row(name string, value float64, unit string) {
+	r.rows = append(r.rows, [2]string{name, number(value) + " " + unit})
+}
+
+// Ratio adds a comparison.
+func (r *report) Ratio(name string, value float64) {
+	r.ratios = append(r.ratios, fmt.Sprintf("RATIO %s %.3f", name, value))
+}
+
+// Errorf notes what could not be measured; the run then ends with exit code 1.
+func (r *report) Errorf(format string, args ...any) {
+	r.errors = append(r.errors, fmt.Sprintf(format, args...))
+}
+
+func (r *report) print(w io.Writer, took time.Duration) {
+	fmt.Fprintf(w, "%s  (%s, %s/%s, %d CPUs, %.0f s)\n", r.part, runtime.Version(), runtime.GOOS, runtime.GOARCH,
+		runtime.NumCPU(), took.Seconds())
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range r.rows {
+		fmt.Fprintf(tw, "  %s\t%s\n", row[0], row[1])
+	}
+	tw.Flush()
+	for _, ratio := range r.ratios {
+		fmt.Fprintln(w, ratio)
+	}
+	fmt.Fprintln(w)
+}
+
+// number formats v with three significant digits, or whole above that.
+func number(v float64) string {
+	if v >= 100 || v == float64(int64(v)) {
+		digits := strconv.FormatInt(int64(v+0.5), 10)
+		for i := len(digits) - 3; i > 0; i -= 3 {
+			digits = digits[:i] + "," + digits[i:]
+		}
+		return digits
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
