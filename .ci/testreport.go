@@ -1,0 +1,140 @@
+//go:build ignore
+
+// Testreport runs a `go test -json` and shows what a person wants of it: a line
+// for each package, all that a failing test said, and at the end the tests that
+// were skipped, with their reasons. It exits as the command does; with
+// FLOG_REQUIRE_PEERS=1 a skipped test is a failure.
+//
+//	go run .ci/testreport.go -- go test -json ./...
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// event is one line of go test -json; see `go doc test2json`.
+type event struct {
+	Action     string
+	Package    string
+	ImportPath string // of a build's output
+	Test       string
+	Elapsed    float64
+	Output     string
+	OutputType string // "frame" and "error…" lines say which test speaks, not what it says
+}
+
+func main() {
+	args := os.Args[1:]
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "testreport: no command")
+		os.Exit(2)
+	}
+	fmt.Println(strings.Join(args, " "))
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+		os.Exit(1)
+	}
+
+	var skipped []string
+	said := map[string][]string{} // "package test" to its output, until it has passed
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var ev event
+		if json.Unmarshal(lines.Bytes(), &ev) != nil {
+			fmt.Println(lines.Text())
+			continue
+		}
+		key := ev.Package + " " + ev.Test
+		switch {
+		case ev.Action == "build-output":
+			fmt.Print(ev.Output)
+		case ev.Action == "output":
+			said[key] = append(said[key], ev.Output)
+		case ev.Test == "" && (ev.Action == "pass" || ev.Action == "fail"):
+			packageDone(ev, said[key])
+			delete(said, key)
+		case ev.Action == "fail":
+			fmt.Print(strings.Join(said[key], ""))
+			delete(said, key)
+		case ev.Action == "skip" && ev.Test != "":
+			skipped = append(skipped, fmt.Sprintf("%s %s: %s", ev.Package, ev.Test, reason(said[key])))
+			delete(said, key)
+		case ev.Action == "pass":
+			delete(said, key)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+	}
+	// A test that its package's death cut short is in no "fail": it is here.
+	for key, output := range said {
+		if strings.HasSuffix(key, " ") {
+			continue
+		}
+		fmt.Printf("%s did not end:\n%s", key, strings.Join(output, ""))
+	}
+	err = cmd.Wait()
+	for i, s := range skipped {
+		if i == 0 {
+			fmt.Println("\nSkipped:")
+		}
+		fmt.Println("  " + s)
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(max(1, exit.ExitCode()))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+		os.Exit(1)
+	}
+	if len(skipped) > 0 && os.Getenv("FLOG_REQUIRE_PEERS") == "1" {
+		fmt.Println("FLOG_REQUIRE_PEERS=1: no test may be skipped.")
+		os.Exit(1)
+	}
+}
+
+// packageDone prints what the package itself said: its `ok` or `FAIL` line, and
+// for a failed one all else, such as the panic that ended it.
+func packageDone(ev event, output []string) {
+	if ev.Action == "fail" {
+		fmt.Print(strings.Join(output, ""))
+		return
+	}
+	for _, line := range output {
+		if strings.HasPrefix(line, "ok ") || strings.HasPrefix(line, "?") {
+			fmt.Print(line)
+		}
+	}
+}
+
+// reason returns what a skipped test said, on one line.
+func reason(output []string) string {
+	var why []string
+	for _, line := range output {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "===") || strings.HasPrefix(line, "---") {
+			continue
+		}
+		why = append(why, line)
+	}
+	if len(why) == 0 {
+		return "no reason given"
+	}
+	return strings.Join(why, " ")
+}

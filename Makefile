@@ -1,0 +1,58 @@
+# What each target does is said once, in CONTRIBUTING.md.
+
+GO       ?= go
+RACE     ?= $(shell .ci/prepare --race)
+FUZZTIME ?= 10s
+TOOL      = $(GO) tool -modfile=tools.mod
+PARTS     = rpc recorder publishing classify files gatherer appserver
+
+.PHONY: demo prepare test lint fmt bench $(PARTS:%=bench-%) fuzz cover vuln
+
+demo:
+	$(GO) run ./cmd/flogtool demo
+
+prepare: # a step of its own: $(RACE) asks for what it has installed
+	@.ci/prepare
+
+# Tests of what must not allocate are built only without the race detector,
+# which allocates itself: they run in a pass of their own.
+test: prepare
+	$(GO) vet ./...
+	@$(GO) run .ci/testreport.go -- $(GO) test -json $(RACE) ./...
+	@dirs=$$(grep -rl --include='*_test.go' '^//go:build .*!race' . | xargs -rn1 dirname | sort -u); \
+	if [ -n "$$dirs" ]; then echo "$(GO) test -run Alloc" $$dirs; $(GO) test -run Alloc $$dirs; fi
+	@.ci/prepare --missing
+
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) fix -diff ./...
+	cd bench && $(GO) vet ./... && $(GO) tool -modfile=../tools.mod staticcheck ./... && $(GO) fix -diff ./...
+
+fmt:
+	$(GO) fix ./...
+	$(TOOL) gofumpt -l -w .
+
+bench:
+	cd bench && $(GO) run . $(PARTS)
+
+$(PARTS:%=bench-%): bench-%:
+	cd bench && $(GO) run . $*
+
+# Every fuzz target for FUZZTIME each, starting from the committed seeds.
+fuzz:
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+cover:
+	$(GO) test -coverprofile=cover.out -coverpkg=./... ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+	@echo "The lines: $(GO) tool cover -html=cover.out"
+
+vuln:
+	$(TOOL) govulncheck ./...
