@@ -1,0 +1,136 @@
+package flogtool_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/flogtool/flogtool/"
+
+// order is the project's packages from the outside in. A package imports only
+// what stands below it, so that what is to be understood first stands last.
+var order = []string{
+	"cmd/", "bench", "examples/",
+	"gatherer",
+	"tail", "tail/web", "tail/natstail",
+	"classify",
+	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",
+	"incident",
+	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
+	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
+}
+
+// links are the rules about whole programs: what a package must not reach,
+// by whatever way, because others link it.
+var links = []struct {
+	packages, except []string // by prefix, without the module's path
+	banned           []string // by prefix
+	why              string
+}{
+	{
+		packages: []string{"rpc"},
+		banned:   []string{module + "event", module + "incident", module + "logport"},
+		why:      "rpc knows nothing of logs",
+	},
+	{
+		packages: []string{"logport"},
+		except:   []string{"logport/natspub", "logport/loghttp"},
+		banned:   []string{"github.com/nats-io/", "net/http", "database/sql"},
+		why:      "applications link it",
+	},
+	{
+		packages: []string{""},
+		except:   []string{"gatherer", "tail", "cmd/", "bench", "examples/"},
+		banned:   []string{"github.com/dsnet/compress"},
+		why:      "bzip2 is written for old readers only, by tail and gatherer",
+	},
+	{
+		packages: []string{""},
+		except:   []string{"gatherer", "tail/natstail", "logport/natspub", "cmd/flogtool", "examples/"},
+		banned:   []string{"github.com/nats-io/"},
+		why:      "NATS belongs to the gatherer and to who asks for it by name",
+	},
+	{
+		packages: []string{""},
+		except:   []string{"gatherer", "cmd/flogtool"},
+		banned: []string{
+			"github.com/nats-io/nats-server/", "modernc.org/", "github.com/prometheus/", "github.com/wneessen/",
+		},
+		why: "the broker, the index, metrics and mail belong to the daemon",
+	},
+}
+
+// logportModules are the only modules that an application links with logport.
+var logportModules = []string{
+	module, "github.com/expr-lang/expr", "github.com/klauspost/compress", "golang.org/x/sys",
+}
+
+// TestDependencies keeps "who links what": what an import would cost is decided
+// here, not noticed a year later in somebody's binary.
+func TestDependencies(t *testing.T) {
+	const format = `{{.ImportPath}}|{{join .Imports " "}}|{{join .Deps " "}}`
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", format, "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := 0
+	for line := range strings.Lines(string(out)) {
+		part := strings.Split(strings.TrimSpace(line), "|")
+		name, ours := strings.CutPrefix(part[0], module)
+		if !ours {
+			continue // this package: tests alone
+		}
+		packages++
+		place, ok := rank(name)
+		if !ok {
+			t.Errorf("%s has no place in the order of packages", name)
+			continue
+		}
+		for _, imported := range strings.Fields(part[1]) {
+			below, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			if !slices.Contains(order[place+1:], below) {
+				t.Errorf("%s imports %s: imports point down the order of packages", name, below)
+			}
+		}
+		for _, rule := range links {
+			if !hasPrefix(name, rule.packages) || hasPrefix(name, rule.except) {
+				continue
+			}
+			for _, dep := range strings.Fields(part[2]) {
+				if hasPrefix(dep, rule.banned) {
+					t.Errorf("%s must not reach %s: %s", name, dep, rule.why)
+				}
+			}
+		}
+		if name == "logport" {
+			for _, dep := range strings.Fields(part[2]) {
+				if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !hasPrefix(dep, logportModules) {
+					t.Errorf("logport must not reach %s: applications link it", dep)
+				}
+			}
+		}
+	}
+	if packages == 0 {
+		t.Fatal("no packages: this test would pass and test nothing")
+	}
+}
+
+// rank returns the place in order of the package name; commands and examples
+// have theirs by their folder.
+func rank(name string) (int, bool) {
+	for i, p := range order {
+		if name == p || strings.HasSuffix(p, "/") && strings.HasPrefix(name, p) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func hasPrefix(s string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+}
