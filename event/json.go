@@ -68,7 +68,7 @@ func appendJSON(dst []byte, v any, depth int) []byte {
 	case *big.Int:
 		return v.Append(dst, 10)
 	case float64:
-		return appendJSONFloat(dst, v)
+		return AppendJSONFloat(dst, v)
 	case string:
 		return AppendJSONString(dst, v)
 	case []any:
@@ -140,7 +140,9 @@ func appendJSONFailure(dst []byte, f *banana.Copyable) []byte {
 	return append(dst, '}')
 }
 
-func appendJSONFloat(dst []byte, f float64) []byte {
+// AppendJSONFloat appends f as the log files hold floats: it is always
+// recognisable as one, and NaN and the infinities are bare words.
+func AppendJSONFloat(dst []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):
 		return append(dst, "NaN"...)

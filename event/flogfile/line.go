@@ -1,0 +1,273 @@
+package flogfile
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// Kind says what a line is, by the presence of keys: it may be several things
+// at once, and a line that is none of them is kept by filter and shown by none.
+type Kind uint8
+
+const (
+	KindHeader  Kind = 1 << iota // has "header"
+	KindEvent                    // has "d"
+	KindTrailer                  // has "trailer"
+)
+
+// Line is one line of a flog file, of which nothing is decoded until it is
+// asked for. It is valid until the next line is read.
+//
+// Line is an [event.Source] for the event in it.
+type Line struct {
+	Raw    []byte // without the line's end
+	Number int    // in the file; the magic line is 1
+	Offset int64  // of the first byte in the (decompressed) file
+
+	Kind Kind
+
+	outer  []field // of the wrapper
+	fields []field // of d, if that is an object
+	event  *event.Event
+}
+
+// parse finds the line's fields; false if it is no JSON object.
+func (l *Line) parse() bool {
+	l.Kind, l.event = 0, nil
+	l.outer, l.fields = l.outer[:0], l.fields[:0]
+	data := l.Raw
+	var end int
+	if l.outer, end = scanObject(l.outer, data, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
+		return false
+	}
+	for i := range l.outer {
+		switch string(l.text(l.outer[i].key)) {
+		case "d":
+			l.Kind |= KindEvent
+		case "header":
+			l.Kind |= KindHeader
+		case "trailer":
+			l.Kind |= KindTrailer
+		}
+	}
+	return true
+}
+
+func (l *Line) text(s span) []byte { return l.Raw[s.start:s.end] }
+
+// find returns the value of the last of fields named key: with equal keys the
+// last one counts.
+func (l *Line) find(fields []field, key string) ([]byte, bool) {
+	for i := len(fields) - 1; i >= 0; i-- {
+		k := l.text(fields[i].key)
+		if string(k) == key || bytes.IndexByte(k, '\\') >= 0 && unescape(k) == key {
+			return l.text(fields[i].value), true
+		}
+	}
+	return nil, false
+}
+
+// unescape returns the text of a key that has escapes.
+func unescape(key []byte) string {
+	quoted := make([]byte, 0, len(key)+2)
+	quoted = append(append(append(quoted, '"'), key...), '"')
+	v, _ := event.ParseJSON(quoted)
+	s, _ := v.(string)
+	return s
+}
+
+// RawField returns the JSON of the event's field key.
+func (l *Line) RawField(key string) (value []byte, ok bool) { return l.find(l.fields, key) }
+
+// RawOuter returns the JSON of the wrapper's key: from, rx_time, d, header or
+// another.
+func (l *Line) RawOuter(key string) (value []byte, ok bool) { return l.find(l.outer, key) }
+
+// Get returns the value of the event's field key, decoding only that.
+func (l *Line) Get(key string) (value any, ok bool) {
+	raw, ok := l.find(l.fields, key)
+	if !ok {
+		return nil, false
+	}
+	v, err := event.ParseJSON(raw)
+	return v, err == nil
+}
+
+// IsObject reports whether the line's event is an object, as it should be.
+func (l *Line) IsObject() bool {
+	raw, ok := l.find(l.outer, "d")
+	return ok && raw[0] == '{'
+}
+
+// Event decodes the event; the error says that d is missing or no object. The
+// event stays valid when the line is gone.
+func (l *Line) Event() (*event.Event, error) {
+	if l.event == nil {
+		raw, ok := l.find(l.outer, "d")
+		if !ok {
+			return nil, errNoEvent
+		}
+		e, err := event.ParseEvent(raw)
+		if err != nil {
+			return nil, err
+		}
+		l.event = e
+	}
+	return l.event, nil
+}
+
+var errNoEvent = errors.New("flogfile: line without an event")
+
+// Dict returns the event's fields, nil if it has none.
+func (l *Line) Dict() event.Dict {
+	e, err := l.Event()
+	if err != nil {
+		return nil
+	}
+	return e.Dict()
+}
+
+// Header decodes the line's header; nil if there is none, or if it is no object.
+func (l *Line) Header() event.Dict { return l.dict("header") }
+
+// Trailer decodes the line's trailer, as Header.
+func (l *Line) Trailer() event.Dict { return l.dict("trailer") }
+
+func (l *Line) dict(key string) event.Dict {
+	raw, ok := l.find(l.outer, key)
+	if !ok {
+		return nil
+	}
+	v, _ := event.ParseJSON(raw)
+	d, _ := v.(event.Dict)
+	return d
+}
+
+// From returns who recorded the event; "" if the line does not say it in text.
+func (l *Line) From() string {
+	raw, _ := l.find(l.outer, "from")
+	return rawText(raw)
+}
+
+// RxTime returns when the event was received, in seconds since 1970.
+func (l *Line) RxTime() (seconds float64, ok bool) {
+	raw, _ := l.find(l.outer, "rx_time")
+	return rawFloat(raw)
+}
+
+// Seconds returns the event's time in seconds since 1970; ok is false if it has
+// none that is a number.
+func (l *Line) Seconds() (seconds float64, ok bool) {
+	raw, _ := l.find(l.fields, "time")
+	return rawFloat(raw)
+}
+
+// Num returns the event's number as [event.Event.Num] does.
+func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.find(l.fields, "num")) }
+
+// Parent returns the number of the event's parent as [event.Event.Parent] does.
+func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.find(l.fields, "parent")) }
+
+// Facility returns the event's facility, "" if it has none.
+func (l *Line) Facility() string {
+	raw, _ := l.find(l.fields, "facility")
+	return rawText(raw)
+}
+
+// Incarnation returns the event's incarnation as [event.Event.Incarnation] does.
+func (l *Line) Incarnation() string {
+	raw, ok := l.find(l.fields, "incarnation")
+	if !ok {
+		return ""
+	}
+	v, _ := event.ParseJSON(raw)
+	list, _ := v.([]any)
+	if len(list) == 0 {
+		return ""
+	}
+	s, _ := list[0].(string)
+	return s
+}
+
+// Level returns the event's level as [event.Event.Level] does.
+func (l *Line) Level() event.Level {
+	raw, ok := l.find(l.fields, "level")
+	if !ok {
+		return event.Operational
+	}
+	if n, ok := rawInt(raw); ok && n == int64(int32(n)) {
+		return event.Level(n)
+	}
+	v, _ := event.ParseJSON(raw)
+	e := event.Event{Fields: []event.Field{{Key: "level", Value: v}}}
+	return e.Level()
+}
+
+// AppendText appends the event's text for people: [event.AppendText].
+func (l *Line) AppendText(dst []byte) []byte {
+	// Most events have a plain message, which needs no decoding.
+	if raw, ok := l.find(l.fields, "message"); ok && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		if _, ok := l.find(l.fields, "format"); !ok {
+			if _, ok := l.find(l.fields, "args"); !ok {
+				return append(dst, raw[1:len(raw)-1]...)
+			}
+		}
+	}
+	return event.AppendText(dst, l)
+}
+
+// rawText returns the text of a JSON string, "" if raw is none.
+func rawText(raw []byte) string {
+	if len(raw) < 2 || raw[0] != '"' {
+		return ""
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1])
+	}
+	v, _ := event.ParseJSON(raw)
+	s, _ := v.(string)
+	return s
+}
+
+// rawInt returns a whole number of up to 18 digits.
+func rawInt(raw []byte) (n int64, ok bool) {
+	digits := raw
+	if len(digits) > 0 && digits[0] == '-' {
+		digits = digits[1:]
+	}
+	if len(digits) == 0 || len(digits) > 18 {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c-'0' > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if len(digits) < len(raw) {
+		n = -n
+	}
+	return n, true
+}
+
+func rawNum(raw []byte, ok bool) (event.Num, bool) {
+	if !ok {
+		return event.NoNum, false
+	}
+	if n, ok := rawInt(raw); ok {
+		return event.Num(n), n >= 0
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 64)
+	return event.Num(n), err == nil && event.Num(n) != event.NoNum
+}
+
+func rawFloat(raw []byte) (f float64, ok bool) {
+	if len(raw) == 0 || raw[0] != '-' && raw[0]-'0' > 9 && raw[0] != 'N' && raw[0] != 'I' {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(raw), 64) // no allocation: the text does not escape
+	return f, err == nil || errors.Is(err, strconv.ErrRange)
+}

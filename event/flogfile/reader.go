@@ -1,0 +1,378 @@
+package flogfile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+const (
+	blockSize = 256 << 10 // bytes read at once; what two workers hold stays in the cache
+	maxLine   = 64 << 20  // bytes of a line; a longer one is passed over
+)
+
+// Reader reads the lines of one flog file, or one block of lines after the
+// other. Memory is bounded by a block, or by the longest line. It serves one
+// goroutine at a time.
+type Reader struct {
+	name   string
+	src    *source
+	block  Block // being read by Next
+	line   Line
+	carry  []byte // begin of the line that the last block cut
+	number int    // of the first line of the next block
+	offset int64  // of that line
+	err    error  // of the source
+	damage DamageError
+}
+
+// Block is a piece of a file that ends where a line ends.
+type Block struct {
+	Data   []byte
+	Number int   // of its first line
+	Offset int64 // of its first byte in the (decompressed) file
+}
+
+// DamageError says what of a file could not be read. All that could was returned
+// before it.
+type DamageError struct {
+	Name   string // of the file
+	Line   int    // the first line that could not be read; 0 if none is known
+	Offset int64  // of the first byte that could not, in the (decompressed) file
+	Msg    string // why
+	Lines  int    // how many lines could not be read
+	Bytes  int64  // how many bytes they have
+	Cut    string // set if the file ends too early or its compression is damaged: what is known of the rest
+}
+
+func (e *DamageError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: line %d, byte %d: %s", e.Name, e.Line, e.Offset, e.Msg)
+	switch {
+	case e.Lines == 1:
+		fmt.Fprintf(&b, "; 1 line (%d bytes) is missing", e.Bytes)
+	case e.Lines > 1:
+		fmt.Fprintf(&b, "; %d lines (%d bytes) are missing", e.Lines, e.Bytes)
+	}
+	if e.Cut != "" {
+		fmt.Fprintf(&b, "; %s", e.Cut)
+	}
+	return b.String()
+}
+
+// Add notes that a line cannot be used.
+func (e *DamageError) add(line int, offset, size int64, msg string) {
+	if e.Line == 0 || line < e.Line {
+		e.Line, e.Offset, e.Msg = line, offset, msg
+	}
+	e.Lines++
+	e.Bytes += size
+}
+
+// ForeignError says that a file is no flog file.
+type ForeignError struct {
+	Name string
+	Kind ForeignKind
+}
+
+// ForeignKind is what a file seems to be that is no flog file.
+type ForeignKind int
+
+const (
+	Foreign       ForeignKind = iota // anything
+	ForeignPickle                    // of a Foolscap before 0.13: reading it would run code in it
+	ForeignFURL                      // a file with a FURL
+	ForeignBzip2                     // bzip2 data in a file not named .bz2
+)
+
+func (e *ForeignError) Error() string {
+	switch e.Kind {
+	case ForeignPickle:
+		return fmt.Sprintf("%s: a pickle-based flogfile of foolscap 0.12.7 or earlier: reading it could run code in it", e.Name)
+	case ForeignFURL:
+		return fmt.Sprintf("%s: a FURL file, not a flogfile: use 'flogtool tail %s'", e.Name, e.Name)
+	case ForeignBzip2:
+		return fmt.Sprintf("%s: compressed by bzip2: rename it to %s.bz2", e.Name, e.Name)
+	}
+	return fmt.Sprintf("%s: not a flogfile: it does not begin with %q", e.Name, strings.TrimSuffix(Magic, "\n"))
+}
+
+// Open opens the flog file at path, "-" for standard input. The error is of
+// package os, a [*ForeignError], or a [*DamageError].
+func Open(path string) (*Reader, error) {
+	if path == "-" {
+		return NewReader(os.Stdin, "-")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err == nil && st.IsDir() {
+		f.Close()
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
+	}
+	r, err := NewReader(f, path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	r.src.file = f
+	return r, nil
+}
+
+// NewReader returns a Reader of the flog file that src holds, compressed or not:
+// its content says which. The name is for messages, and tells whether bzip2 data
+// is expected: the original goes by the suffix alone. Close does not close src.
+// The error is a [*ForeignError], a [*DamageError], or that of reading src.
+func NewReader(src io.Reader, name string) (*Reader, error) {
+	s, err := openSource(src, name)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{name: name, src: s, number: 2, offset: int64(len(Magic)), damage: DamageError{Name: name}}
+	head, err := s.peek(len(Magic))
+	switch {
+	case string(head) == Magic:
+		s.discard(len(Magic))
+		return r, nil
+	case len(head) < len(Magic) && s.compressed != "" && err != io.EOF:
+		s.Close()
+		r.damage.Line, r.damage.Msg, r.damage.Cut = 1, "nothing can be read", s.describe(err)
+		return nil, &r.damage
+	case err != nil && err != io.EOF && len(head) == 0:
+		s.Close()
+		return nil, err
+	}
+	s.Close()
+	return nil, &ForeignError{Name: name, Kind: foreignKind(head, name)}
+}
+
+func foreignKind(head []byte, name string) ForeignKind {
+	switch {
+	case bytes.HasPrefix(head, []byte("(dp0")):
+		return ForeignPickle
+	case bytes.HasPrefix(head, []byte("pb:")):
+		return ForeignFURL
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return ForeignBzip2
+	}
+	return Foreign
+}
+
+// Name returns the name given to Open or NewReader.
+func (r *Reader) Name() string { return r.name }
+
+// Close closes what Open opened.
+func (r *Reader) Close() error { return r.src.Close() }
+
+// Compressed returns the bytes read so far as they are stored, for a progress
+// bar; it may be called while another goroutine reads.
+func (r *Reader) Compressed() int64 { return r.src.stored.Load() }
+
+// Next returns the next line that is a JSON object. It is valid until the next
+// call. At the end the error is io.EOF, or, if not all could be read, a
+// [*DamageError].
+func (r *Reader) Next() (*Line, error) {
+	for {
+		line, err := r.block.next(&r.line, &r.damage)
+		if err == nil {
+			return line, nil
+		}
+		if err := r.NextBlock(&r.block); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// NextBlock reads the next block of whole lines into b, whose Data is used again
+// if it has room. Errors are those of Next.
+func (r *Reader) NextBlock(b *Block) error {
+	if r.err != nil {
+		return r.end()
+	}
+	if cap(b.Data) < blockSize {
+		b.Data = make([]byte, 0, blockSize)
+	}
+	buf := append(b.Data[:0], r.carry...)
+	r.carry = r.carry[:0]
+	for {
+		had := len(buf)
+		n, err := r.src.Read(buf[had:cap(buf)])
+		buf = buf[:had+n]
+		if err != nil {
+			r.err = err
+			break
+		}
+		cut := bytes.LastIndexByte(buf[had:], '\n')
+		if cut >= 0 && (len(buf) == cap(buf) || r.src.interactive) {
+			cut += had + 1
+			r.carry = append(r.carry, buf[cut:]...)
+			buf = buf[:cut]
+			break
+		}
+		if len(buf) < cap(buf) {
+			continue
+		}
+		if last := bytes.LastIndexByte(buf, '\n'); last >= 0 {
+			r.carry = append(r.carry, buf[last+1:]...)
+			buf = buf[:last+1]
+			break
+		}
+		if len(buf) >= maxLine {
+			if err := r.skipLine(int64(len(buf))); err != nil {
+				r.err = err
+				buf = buf[:0]
+				break
+			}
+			buf = buf[:0]
+			continue
+		}
+		buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
+	}
+	if r.err != nil && len(buf) == 0 {
+		return r.end()
+	}
+	*b = Block{Data: buf, Number: r.number, Offset: r.offset}
+	r.offset += int64(len(buf))
+	r.number += bytes.Count(buf, []byte{'\n'})
+	return nil
+}
+
+// skipLine passes over the rest of a line of which had bytes have been read.
+func (r *Reader) skipLine(had int64) error {
+	size := had
+	defer func() {
+		r.damage.add(r.number, r.offset, size, "line longer than 64 MiB")
+		r.number++
+		r.offset += size
+	}()
+	for {
+		piece, err := r.src.br.ReadSlice('\n')
+		size += int64(len(piece))
+		if err != bufio.ErrBufferFull {
+			return err
+		}
+	}
+}
+
+// end returns the error that ends the file.
+func (r *Reader) end() error {
+	if r.err != io.EOF {
+		if r.damage.Line == 0 {
+			r.damage.Line, r.damage.Offset, r.damage.Msg = r.number, r.offset, "the file ends too early"
+		}
+		r.damage.Cut = r.src.describe(r.err)
+	}
+	if r.damage.Line != 0 {
+		return &r.damage
+	}
+	return io.EOF
+}
+
+// Damage adds to what could not be read what a worker found in its block.
+func (r *Reader) Damage(d *DamageError) {
+	if d.Line == 0 {
+		return
+	}
+	if r.damage.Line == 0 || d.Line < r.damage.Line {
+		r.damage.Line, r.damage.Offset, r.damage.Msg = d.Line, d.Offset, d.Msg
+	}
+	r.damage.Lines += d.Lines
+	r.damage.Bytes += d.Bytes
+}
+
+// next takes the next line that is a JSON object off the block; io.EOF at its
+// end. Other lines are noted in damage.
+func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
+	for len(b.Data) > 0 {
+		raw := b.Data
+		size := len(raw)
+		if i := bytes.IndexByte(raw, '\n'); i >= 0 {
+			raw, size = raw[:i], i+1
+		}
+		line.Raw, line.Number, line.Offset = raw, b.Number, b.Offset
+		b.Data = b.Data[size:]
+		b.Number++
+		b.Offset += int64(size)
+		if line.parse() {
+			return line, nil
+		}
+		damage.add(line.Number, line.Offset, int64(size), why(raw))
+	}
+	return nil, io.EOF
+}
+
+// Lines calls yield with each line of b that is a JSON object until it returns
+// false; what is none is noted in damage. The line is used again.
+func (b Block) Lines(line *Line, damage *DamageError, yield func(*Line) bool) {
+	for {
+		l, err := b.next(line, damage)
+		if err != nil || !yield(l) {
+			return
+		}
+	}
+}
+
+// why says what is wrong with a line that is no JSON object.
+func why(raw []byte) string {
+	if len(raw) == 0 {
+		return "an empty line"
+	}
+	if allZero(raw) {
+		return "zero bytes, as after a power loss"
+	}
+	v, err := event.ParseJSON(raw)
+	if err == nil {
+		return fmt.Sprintf("%s, where an object is expected", jsonType(v))
+	}
+	se, ok := err.(*event.SyntaxError)
+	if string(raw)+"\n" == Magic {
+		return "a second magic line"
+	}
+	if ok && se.Msg == "string without an end" || se.Offset >= len(raw) {
+		return fmt.Sprintf("cut off after %d bytes of the line", len(raw))
+	}
+	return fmt.Sprintf("%s (column %d)", se.Msg, se.Offset+1)
+}
+
+func allZero(raw []byte) bool {
+	return len(bytes.Trim(raw, "\x00")) == 0
+}
+
+func jsonType(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a truth value"
+	case string:
+		return "a string"
+	case []any:
+		return "an array"
+	case event.Dict:
+		return "an object"
+	}
+	return "a number"
+}
+
+// Suffixes are the suffixes of flog files that a Reader reads.
+var Suffixes = []string{".flog", ".flog.bz2", ".flog.zst", ".flog.gz"}
+
+// IsName reports whether the last element of path is a name that a flog file
+// has.
+func IsName(path string) bool {
+	base := filepath.Base(path)
+	for _, s := range Suffixes {
+		if strings.HasSuffix(base, s) {
+			return true
+		}
+	}
+	return false
+}

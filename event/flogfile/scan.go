@@ -1,0 +1,285 @@
+package flogfile
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// This file finds the fields of a line without decoding any of them. Dump and
+// filter look at a few fields of millions of lines; building maps for them is
+// what makes the original slow. BenchmarkScan keeps the speed.
+//
+// It accepts exactly what [event.ParseJSON] accepts; FuzzScan compares the two.
+
+const (
+	maxNesting   = 1000    // as event.ParseJSON
+	maxIntDigits = 100_000 // as event.ParseJSON
+)
+
+// span is a piece of a line.
+type span struct{ start, end int32 }
+
+// field is one entry of an object: key without its quotes, value as it stands.
+type field struct{ key, value span }
+
+// blank reports whether c is a blank of JSON.
+func blank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
+
+// scanBlanks returns the index of the first byte from i that is no blank.
+func scanBlanks(data []byte, i int) int {
+	for i < len(data) && blank(data[i]) {
+		i++
+	}
+	return i
+}
+
+// scanObject appends to fields those of the object at data[i], and returns the
+// index after it; -1 if there is no valid object. Containers in it nest at most
+// maxNesting-depth deep. If inner is not nil, the fields of the object under the
+// key "d" are stored there.
+func scanObject(fields []field, data []byte, i, depth int, inner *[]field) ([]field, int) {
+	if i >= len(data) || data[i] != '{' || depth >= maxNesting {
+		return fields, -1
+	}
+	i = scanBlanks(data, i+1)
+	if i < len(data) && data[i] == '}' {
+		return fields, i + 1
+	}
+	for {
+		key := i + 1
+		if i = scanString(data, i); i < 0 {
+			return fields, -1
+		}
+		f := field{key: span{int32(key), int32(i - 1)}}
+		// The separators as the writers write them, else blanks at will.
+		if i+1 < len(data) && data[i] == ':' && data[i+1] == ' ' {
+			i += 2
+		} else {
+			if i = scanBlanks(data, i); i >= len(data) || data[i] != ':' {
+				return fields, -1
+			}
+			i++
+		}
+		if i < len(data) && data[i] <= ' ' {
+			i = scanBlanks(data, i)
+		}
+		f.value.start = int32(i)
+		if inner != nil && f.key.end == f.key.start+1 && data[f.key.start] == 'd' {
+			*inner = (*inner)[:0]
+			if i < len(data) && data[i] == '{' {
+				*inner, i = scanObject(*inner, data, i, depth+1, nil)
+			} else {
+				i = scanValue(data, i, depth+1)
+			}
+		} else {
+			i = scanValue(data, i, depth+1)
+		}
+		if i < 0 {
+			return fields, -1
+		}
+		f.value.end = int32(i)
+		fields = append(fields, f)
+		if i+1 < len(data) && data[i] == ',' && data[i+1] == ' ' {
+			i += 2
+		} else {
+			i = scanBlanks(data, i)
+			if i >= len(data) {
+				return fields, -1
+			}
+			switch data[i] {
+			case '}':
+				return fields, i + 1
+			case ',':
+				i++
+			default:
+				return fields, -1
+			}
+		}
+		if i < len(data) && data[i] <= ' ' {
+			i = scanBlanks(data, i)
+		}
+	}
+}
+
+// scanValue returns the index after the value at data[i], or -1.
+func scanValue(data []byte, i, depth int) int {
+	if i >= len(data) {
+		return -1
+	}
+	switch c := data[i]; c {
+	case '"':
+		return scanString(data, i)
+	case '{':
+		var few [8]field
+		_, i = scanObject(few[:0], data, i, depth, nil)
+		return i
+	case '[':
+		return scanArray(data, i, depth)
+	case 'n':
+		return scanWord(data, i, "null")
+	case 't':
+		return scanWord(data, i, "true")
+	case 'f':
+		return scanWord(data, i, "false")
+	case 'N':
+		return scanWord(data, i, "NaN")
+	case 'I':
+		return scanWord(data, i, "Infinity")
+	case '-':
+		if i+1 < len(data) && data[i+1] == 'I' {
+			return scanWord(data, i, "-Infinity")
+		}
+	}
+	return scanNumber(data, i)
+}
+
+func scanWord(data []byte, i int, word string) int {
+	if len(data)-i < len(word) || string(data[i:i+len(word)]) != word {
+		return -1
+	}
+	return i + len(word)
+}
+
+func scanArray(data []byte, i, depth int) int {
+	if depth >= maxNesting {
+		return -1
+	}
+	i = scanBlanks(data, i+1)
+	if i < len(data) && data[i] == ']' {
+		return i + 1
+	}
+	for {
+		i = scanValue(data, scanBlanks(data, i), depth+1)
+		if i < 0 {
+			return -1
+		}
+		i = scanBlanks(data, i)
+		if i >= len(data) {
+			return -1
+		}
+		switch data[i] {
+		case ']':
+			return i + 1
+		case ',':
+			i++
+		default:
+			return -1
+		}
+	}
+}
+
+func scanNumber(data []byte, i int) int {
+	if data[i] == '-' {
+		i++
+	}
+	if i >= len(data) {
+		return -1
+	}
+	switch c := data[i]; {
+	case c == '0':
+		i++
+	case c-'1' < 9:
+		start := i
+		for i++; i < len(data) && data[i]-'0' <= 9; i++ {
+		}
+		if i-start > maxIntDigits {
+			return -1
+		}
+	default:
+		return -1
+	}
+	if i+1 < len(data) && data[i] == '.' && data[i+1]-'0' <= 9 {
+		for i += 2; i < len(data) && data[i]-'0' <= 9; i++ {
+		}
+	}
+	if i < len(data) && data[i]|0x20 == 'e' {
+		j := i + 1
+		if j < len(data) && (data[j] == '+' || data[j] == '-') {
+			j++
+		}
+		digits := j
+		for ; j < len(data) && data[j]-'0' <= 9; j++ {
+		}
+		if j > digits {
+			i = j
+		}
+	}
+	return i
+}
+
+// Eight bytes at a time: a byte of a word is special if it is below the blank,
+// a quote, a backslash or not ASCII.
+const (
+	each1  = 0x0101010101010101
+	each20 = each1 * ' '
+	each22 = each1 * '"'
+	each5c = each1 * '\\'
+	each80 = each1 * 0x80
+)
+
+// scanString returns the index after the string whose opening quote stands at
+// data[i], or -1.
+func scanString(data []byte, i int) int {
+	if i >= len(data) || data[i] != '"' {
+		return -1
+	}
+	i++
+	for {
+		for i+8 <= len(data) {
+			w := binary.LittleEndian.Uint64(data[i:])
+			// Where a byte is special its high bit is set here; a borrow from it
+			// may set others above it, never below, and the lowest one counts.
+			special := (w - each20 | (w ^ each22) - each1 | (w ^ each5c) - each1 | w) & each80
+			if special != 0 {
+				i += bits.TrailingZeros64(special) >> 3
+				goto found
+			}
+			i += 8
+		}
+		for i < len(data) && data[i] >= ' ' && data[i] != '"' && data[i] != '\\' && data[i] < utf8.RuneSelf {
+			i++
+		}
+		if i >= len(data) {
+			return -1
+		}
+	found:
+		switch c := data[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			if i = scanEscape(data, i); i < 0 {
+				return -1
+			}
+		case c < ' ':
+			return -1
+		default:
+			r, size := utf8.DecodeRune(data[i:])
+			if r == utf8.RuneError && size == 1 {
+				return -1
+			}
+			i += size
+		}
+	}
+}
+
+func scanEscape(data []byte, i int) int {
+	if i+1 >= len(data) {
+		return -1
+	}
+	switch data[i+1] {
+	case '"', '\\', '/', 'n', 'r', 't', 'b', 'f':
+		return i + 2
+	case 'u':
+		if i+6 > len(data) {
+			return -1
+		}
+		for _, c := range data[i+2 : i+6] {
+			if c-'0' > 9 && c|0x20-'a' > 5 {
+				return -1
+			}
+		}
+		return i + 6
+	}
+	return -1
+}

@@ -1,0 +1,142 @@
+package flogfile
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// source is the content of a file without its compression.
+type source struct {
+	br          *bufio.Reader // of the decompressed bytes
+	compressed  string        // the compression's name, "" if there is none
+	interactive bool          // lines are wanted as they come: a pipe
+	stored      atomic.Int64  // bytes read of what is stored
+	size        int64         // bytes stored, 0 if unknown
+	zr          *zstd.Decoder
+	file        *os.File
+}
+
+// counter counts what is read through it.
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// openSource finds the compression of src by its first bytes. Data of bzip2
+// under a name without its suffix is left as it is, since the original refuses
+// it; a pipe has no suffix to go by.
+func openSource(src io.Reader, name string) (*source, error) {
+	s := &source{}
+	if f, ok := src.(*os.File); ok {
+		if st, err := f.Stat(); err == nil {
+			s.size = st.Size()
+			s.interactive = !st.Mode().IsRegular()
+		}
+	}
+	stored := bufio.NewReaderSize(counter{src, &s.stored}, 64<<10)
+	head, err := stored.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	magic := string(head)
+	suffix := func(ext string) bool { return strings.HasSuffix(name, ext) }
+	switch {
+	case len(head) == 0 && (suffix(".bz2") || suffix(".zst") || suffix(".gz")):
+		s.compressed = "compressed"
+		s.br = bufio.NewReader(errReader{io.ErrUnexpectedEOF})
+	case strings.HasPrefix(magic, "BZh") && (suffix(".bz2") || suffix(".tmp") || s.interactive || name == "-"):
+		s.compressed = "bzip2"
+		s.br = bufio.NewReaderSize(&bzip2Source{r: bzip2.NewReader(stored)}, 64<<10)
+	case isZstd(magic):
+		s.compressed = "zstd"
+		s.zr, err = zstd.NewReader(stored, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		s.br = bufio.NewReaderSize(s.zr, 64<<10)
+	case strings.HasPrefix(magic, "\x1f\x8b"):
+		s.compressed = "gzip"
+		zr, err := gzip.NewReader(stored)
+		if err != nil {
+			s.br = bufio.NewReader(errReader{err})
+			break
+		}
+		s.br = bufio.NewReaderSize(zr, 64<<10)
+	default:
+		s.br = stored
+	}
+	return s, nil
+}
+
+// isZstd reports whether magic begins a zstd frame, or a skippable one.
+func isZstd(magic string) bool {
+	return magic == "\x28\xb5\x2f\xfd" || len(magic) == 4 && magic[0]&0xf0 == 0x50 && magic[1:] == "\x2a\x4d\x18"
+}
+
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// bzip2Source takes what follows the last whole stream for the end, as the
+// original does.
+type bzip2Source struct {
+	r   io.Reader
+	any bool
+}
+
+func (s *bzip2Source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.any = s.any || n > 0
+	if structural, ok := errors.AsType[bzip2.StructuralError](err); ok && s.any && strings.Contains(string(structural), "continuation") {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (s *source) Read(p []byte) (int, error) { return s.br.Read(p) }
+
+func (s *source) peek(n int) ([]byte, error) { return s.br.Peek(n) }
+
+func (s *source) discard(n int) { s.br.Discard(n) } // of what peek has read
+
+// describe says what is known of the rest of a file whose content ended with err.
+func (s *source) describe(err error) string {
+	what := err.Error()
+	switch {
+	case s.compressed == "":
+		return what
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		what = fmt.Sprintf("the %s data ends too early", s.compressed)
+	default:
+		what = fmt.Sprintf("the %s data is damaged (%s)", s.compressed, strings.TrimPrefix(what, s.compressed+" data invalid: "))
+	}
+	if s.size > 0 {
+		what += fmt.Sprintf(" within the first %d of %d stored bytes", s.stored.Load(), s.size)
+	}
+	return what + ": how much is missing cannot be known"
+}
+
+func (s *source) Close() error {
+	if s.zr != nil {
+		s.zr.Close()
+	}
+	if s.file != nil {
+		return s.file.Close()
+	}
+	return nil
+}

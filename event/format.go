@@ -1,0 +1,600 @@
+package event
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/flogtool/flogtool/rpc/banana"
+)
+
+// This file makes the text of an event, which is Python's: its % operator, its
+// str() and its repr().
+//
+// It differs from the original where that loses something. A list under args,
+// which is what a file keeps of positional arguments, fills the directives as
+// the arguments did. What cannot be formatted shows its pattern, followed by
+// "[formatting failed]", and never stops anything.
+//
+// Spec: logging-semantics.md section 3.
+
+// A Source gives an event's fields: an [*Event], or a line of a file of which
+// only the fields that are asked for get decoded.
+type Source interface {
+	Get(key string) (value any, ok bool)
+	Dict() Dict
+}
+
+const failed = " [formatting failed]"
+
+// Format returns the event's text for people. It never fails.
+func Format(e *Event) string { return string(AppendText(nil, e)) }
+
+// AppendText appends the event's text for people: its format filled with its
+// own fields, or its message with args, or its message. It never fails; a lone
+// surrogate is appended as WTF-8.
+func AppendText(dst []byte, e Source) []byte {
+	if format, ok := e.Get("format"); ok {
+		pattern, ok := banana.Text(format)
+		if !ok {
+			return append(appendStr(dst, format), failed...)
+		}
+		return appendFormatted(dst, pattern, mapping{e})
+	}
+	message, has := e.Get("message")
+	args, hasArgs := e.Get("args")
+	if !hasArgs {
+		if !has {
+			return dst
+		}
+		return appendMessage(dst, message)
+	}
+	pattern, ok := banana.Text(message)
+	if !ok {
+		// The original dies here. Message and arguments are shown side by side.
+		if has {
+			dst = append(appendStr(dst, message), ' ')
+		}
+		return append(appendRepr(dst, args, 0), failed...)
+	}
+	if list, ok := args.([]any); ok {
+		// What was a tuple when it was logged. If it does not fit as one, it may
+		// have been a list: one value.
+		if out, err := appendPercent(dst, pattern, Tuple(list)); err == nil {
+			return out
+		}
+	}
+	return appendFormatted(dst, pattern, args)
+}
+
+func appendFormatted(dst []byte, pattern string, values any) []byte {
+	out, err := appendPercent(dst, pattern, values)
+	if err != nil {
+		return append(append(dst, pattern...), failed...)
+	}
+	return out
+}
+
+// appendMessage appends a message, which the original always has as text; bytes
+// are text of a Python 2 peer.
+func appendMessage(dst []byte, message any) []byte {
+	if s, ok := banana.Text(message); ok {
+		return append(dst, s...)
+	}
+	return appendStr(dst, message)
+}
+
+// mapping is a whole event as the one value of a pattern.
+type mapping struct{ Source }
+
+// Errors of formatting are not told apart: the pattern is shown for all.
+var errFormat = errors.New("event: format does not fit its values")
+
+// percent is a run of Python's % operator.
+type percent struct {
+	dst     []byte
+	pattern string
+	pos     int
+
+	named  Source // values by name, if there are any
+	tuple  Tuple  // values by position, if the values are a tuple
+	next   int    // of tuple
+	single any    // the one value, if they are not
+	isOne  bool
+	used   bool // the one value
+}
+
+// appendPercent appends pattern % values. On an error nothing was appended.
+func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
+	p := percent{dst: dst, pattern: pattern}
+	switch v := values.(type) {
+	case Tuple:
+		p.tuple = v
+	case mapping:
+		p.named, p.isOne = v.Source, true
+		p.single = v
+	case Dict:
+		p.named, p.isOne = dictSource(v), true
+		p.single = v
+	default:
+		p.single, p.isOne = v, true
+	}
+	for {
+		i := strings.IndexByte(p.pattern[p.pos:], '%')
+		if i < 0 {
+			break
+		}
+		p.dst = append(p.dst, p.pattern[p.pos:p.pos+i]...)
+		p.pos += i + 1
+		if !p.directive() {
+			return dst, errFormat
+		}
+	}
+	p.dst = append(p.dst, p.pattern[p.pos:]...)
+	// Surplus values are an error unless the one value is a container.
+	if !p.isOne {
+		if p.next < len(p.tuple) {
+			return dst, errFormat
+		}
+	} else if _, list := p.single.([]any); !p.used && p.named == nil && !list {
+		return dst, errFormat
+	}
+	return p.dst, nil
+}
+
+// dictSource is a dict that stands under args.
+type dictSource Dict
+
+func (d dictSource) Get(key string) (any, bool) {
+	for i := range d {
+		if k, ok := d[i].Key.(string); ok && k == key {
+			return d[i].Value, true
+		}
+	}
+	return nil, false
+}
+
+func (d dictSource) Dict() Dict { return Dict(d) }
+
+// flags are those of a directive.
+type flags struct {
+	alt, zero, left, blank, plus bool
+	width                        int
+	prec                         int // -1 if not given
+}
+
+const maxWidth = 1 << 16 // of a directive: a log line that is wider is an attack
+
+// take returns the next positional value.
+func (p *percent) take() (any, bool) {
+	if !p.isOne {
+		if p.next == len(p.tuple) {
+			return nil, false
+		}
+		p.next++
+		return p.tuple[p.next-1], true
+	}
+	if p.used {
+		return nil, false
+	}
+	p.used = true
+	if m, ok := p.single.(mapping); ok {
+		return m.Dict(), true
+	}
+	return p.single, true
+}
+
+func (p *percent) peek() byte {
+	if p.pos < len(p.pattern) {
+		return p.pattern[p.pos]
+	}
+	return 0
+}
+
+// directive formats the directive whose percent sign was just passed.
+func (p *percent) directive() bool {
+	if p.peek() == '%' {
+		p.pos++
+		p.dst = append(p.dst, '%')
+		return true
+	}
+	var value any
+	var hasValue, hasName bool
+	if p.peek() == '(' {
+		name, ok := p.name()
+		if !ok || p.named == nil {
+			return false
+		}
+		hasName = true
+		if value, hasValue = p.named.Get(name); !hasValue {
+			return false
+		}
+		p.used = true
+	}
+	f := flags{prec: -1}
+flags:
+	for ; ; p.pos++ {
+		switch p.peek() {
+		case '#':
+			f.alt = true
+		case '0':
+			f.zero = true
+		case '-':
+			f.left = true
+		case ' ':
+			f.blank = true
+		case '+':
+			f.plus = true
+		default:
+			break flags
+		}
+	}
+	n, given, ok := p.size(hasName)
+	if !ok {
+		return false
+	}
+	if given {
+		if f.width = n; n < 0 {
+			f.left, f.width = true, -n
+		}
+	}
+	if p.peek() == '.' {
+		p.pos++
+		if n, _, ok = p.size(hasName); !ok {
+			return false
+		}
+		f.prec = max(n, 0)
+	}
+	if c := p.peek(); c == 'h' || c == 'l' || c == 'L' {
+		p.pos++
+	}
+	if p.pos >= len(p.pattern) {
+		return false
+	}
+	conversion := p.pattern[p.pos]
+	p.pos++
+	if !hasName {
+		if value, hasValue = p.take(); !hasValue {
+			return false
+		}
+	}
+	return p.convert(conversion, value, f)
+}
+
+// name reads the name in parentheses, which may nest.
+func (p *percent) name() (string, bool) {
+	depth := 0
+	for i := p.pos; i < len(p.pattern); i++ {
+		switch p.pattern[i] {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				name := p.pattern[p.pos+1 : i]
+				p.pos = i + 1
+				return name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// size reads a width or a precision: digits, or a star that takes a value.
+func (p *percent) size(hasName bool) (n int, given, ok bool) {
+	if p.peek() == '*' {
+		p.pos++
+		if p.isOne || hasName {
+			return 0, false, false
+		}
+		v, ok := p.take()
+		if !ok {
+			return 0, false, false
+		}
+		if b, isBool := v.(bool); isBool {
+			v = int64(0)
+			if b {
+				v = int64(1)
+			}
+		}
+		wide, isInt := v.(int64)
+		if !isInt || wide > maxWidth || wide < -maxWidth {
+			return 0, false, false
+		}
+		return int(wide), true, true
+	}
+	for ; p.peek()-'0' <= 9; p.pos++ {
+		given = true
+		if n = n*10 + int(p.peek()-'0'); n > maxWidth {
+			return 0, false, false
+		}
+	}
+	return n, given, true
+}
+
+func (p *percent) convert(conversion byte, value any, f flags) bool {
+	switch conversion {
+	case 's', 'r', 'a':
+		if conversion == 's' && f.width == 0 && f.prec < 0 {
+			p.dst = appendStr(p.dst, value)
+			return true
+		}
+		var b []byte
+		switch conversion {
+		case 's':
+			b = appendStr(nil, value)
+		case 'r':
+			b = appendRepr(nil, value, 0)
+		case 'a':
+			b = appendASCII(nil, string(appendRepr(nil, value, 0)))
+		}
+		p.pad(cutRunes(b, f.prec), f)
+		return true
+	case 'c':
+		r, ok := character(value)
+		if !ok {
+			return false
+		}
+		f.zero = false
+		p.pad(appendRune(nil, r), f)
+		return true
+	case 'd', 'i', 'u':
+		if n, ok := value.(int64); ok && f == (flags{prec: -1}) {
+			p.dst = strconv.AppendInt(p.dst, n, 10)
+			return true
+		}
+		n, ok := toInt(value, true)
+		if !ok {
+			return false
+		}
+		p.integer(n, 10, "", false, f)
+		return true
+	case 'o', 'x', 'X':
+		n, ok := toInt(value, false)
+		if !ok {
+			return false
+		}
+		base, prefix := 16, "0x"
+		switch conversion {
+		case 'o':
+			base, prefix = 8, "0o"
+		case 'X':
+			prefix = "0X"
+		}
+		p.integer(n, base, prefix, conversion == 'X', f)
+		return true
+	case 'e', 'E', 'f', 'F', 'g', 'G':
+		v, ok := toFloat(value)
+		if !ok {
+			return false
+		}
+		p.float(v, conversion, f)
+		return true
+	}
+	return false
+}
+
+// pad appends text padded with blanks to the width, which counts code points.
+func (p *percent) pad(text []byte, f flags) {
+	fill := 0
+	if f.width > 0 {
+		fill = f.width - runes(text)
+	}
+	if f.left {
+		p.dst = append(p.dst, text...)
+	}
+	for ; fill > 0; fill-- {
+		p.dst = append(p.dst, ' ')
+	}
+	if !f.left {
+		p.dst = append(p.dst, text...)
+	}
+}
+
+// runes counts the code points of text, which may be WTF-8.
+func runes(text []byte) int {
+	n := 0
+	for _, c := range text {
+		if utf8.RuneStart(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// cutRunes returns the first n code points of text, all of it if n < 0.
+func cutRunes(text []byte, n int) []byte {
+	if n < 0 {
+		return text
+	}
+	for i, c := range text {
+		if !utf8.RuneStart(c) {
+			continue
+		}
+		if n == 0 {
+			return text[:i]
+		}
+		n--
+	}
+	return text
+}
+
+func character(value any) (rune, bool) {
+	switch v := value.(type) {
+	case string:
+		if v == "" {
+			return 0, false
+		}
+		r, size := decodeRune(v)
+		return r, size == len(v)
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
+	case int64:
+		return rune(v), v >= 0 && v <= utf8.MaxRune
+	}
+	return 0, false
+}
+
+func toInt(value any, cutFloats bool) (*big.Int, bool) {
+	switch v := value.(type) {
+	case int64:
+		return big.NewInt(v), true
+	case *big.Int:
+		return v, true
+	case bool:
+		if v {
+			return big.NewInt(1), true
+		}
+		return new(big.Int), true
+	case float64:
+		if !cutFloats || math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, false
+		}
+		n, _ := big.NewFloat(v).Int(nil)
+		return n, true
+	}
+	return nil, false
+}
+
+func toFloat(value any) (float64, bool) {
+	switch v := value.(type) {
+	case float64:
+		return v, true
+	case int64:
+		return float64(v), true
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
+	case *big.Int:
+		f, _ := new(big.Float).SetInt(v).Float64()
+		return f, !math.IsInf(f, 0)
+	}
+	return 0, false
+}
+
+// sign is what stands before a number.
+func (f flags) sign(negative bool) string {
+	switch {
+	case negative:
+		return "-"
+	case f.plus:
+		return "+"
+	case f.blank:
+		return " "
+	}
+	return ""
+}
+
+func (p *percent) integer(n *big.Int, base int, prefix string, upper bool, f flags) {
+	digits := new(big.Int).Abs(n).Append(nil, base)
+	if upper {
+		for i, c := range digits {
+			if c >= 'a' {
+				digits[i] = c - 'a' + 'A'
+			}
+		}
+	}
+	if fill := f.prec - len(digits); fill > 0 {
+		digits = append([]byte(strings.Repeat("0", fill)), digits...)
+	}
+	head := f.sign(n.Sign() < 0)
+	if f.alt {
+		head += prefix
+	}
+	p.number(head, digits, f)
+}
+
+// number appends a number: zeros fill between its head and its digits.
+func (p *percent) number(head string, digits []byte, f flags) {
+	text := []byte(head)
+	if f.zero && !f.left {
+		for fill := f.width - len(head) - len(digits); fill > 0; fill-- {
+			text = append(text, '0')
+		}
+	}
+	p.pad(append(text, digits...), f)
+}
+
+func (p *percent) float(v float64, conversion byte, f flags) {
+	prec := f.prec
+	if prec < 0 {
+		prec = 6
+	}
+	head := f.sign(math.Signbit(v) && !math.IsNaN(v))
+	upper := conversion < 'a'
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		text := "inf"
+		if math.IsNaN(v) {
+			text = "nan"
+		}
+		if upper {
+			text = strings.ToUpper(text)
+		}
+		p.number(head, []byte(text), f)
+		return
+	}
+	v = math.Abs(v)
+	var digits []byte
+	switch conversion | 0x20 {
+	case 'e':
+		digits = strconv.AppendFloat(nil, v, 'e', prec, 64)
+		if f.alt && prec == 0 {
+			digits = append(append(digits[:1:1], '.'), digits[1:]...)
+		}
+	case 'f':
+		digits = strconv.AppendFloat(nil, v, 'f', prec, 64)
+		if f.alt && prec == 0 {
+			digits = append(digits, '.')
+		}
+	case 'g':
+		digits = general(v, max(prec, 1), f.alt)
+	}
+	if upper {
+		for i, c := range digits {
+			if c == 'e' {
+				digits[i] = 'E'
+			}
+		}
+	}
+	p.number(head, digits, f)
+}
+
+// general formats v >= 0 to prec significant digits as %g: with an exponent if
+// it is below -4 or from prec, and without trailing zeros unless alt is set.
+func general(v float64, prec int, alt bool) []byte {
+	sci := strconv.AppendFloat(nil, v, 'e', prec-1, 64)
+	mark := strings.LastIndexByte(string(sci), 'e')
+	exp, _ := strconv.Atoi(string(sci[mark+1:]))
+	if exp < -4 || exp >= prec {
+		mantissa := trimZeros(sci[:mark:mark], alt)
+		return append(mantissa, sci[mark:]...)
+	}
+	return trimZeros(strconv.AppendFloat(nil, v, 'f', prec-1-exp, 64), alt)
+}
+
+// trimZeros removes the zeros that end a fraction; if keep is set, it keeps them
+// and sees to it that there is a point.
+func trimZeros(digits []byte, keep bool) []byte {
+	point := strings.IndexByte(string(digits), '.')
+	switch {
+	case keep && point < 0:
+		return append(digits, '.')
+	case keep || point < 0:
+		return digits
+	}
+	end := len(digits)
+	for digits[end-1] == '0' {
+		end--
+	}
+	if end-1 == point {
+		end = point
+	}
+	return digits[:end:end]
+}
