@@ -251,7 +251,7 @@ func decodeRune(s string) (r rune, size int) {
 // appendRune is utf8.AppendRune that writes a surrogate as WTF-8.
 func appendRune(dst []byte, r rune) []byte {
 	if utf16.IsSurrogate(r) {
-		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0xbf, 0x80|byte(r)&0xbf)
+		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
 	}
 	return utf8.AppendRune(dst, r)
 }

@@ -142,9 +142,10 @@ func NewReader(src io.Reader, name string) (*Reader, error) {
 	case string(head) == Magic:
 		s.discard(len(Magic))
 		return r, nil
-	case len(head) < len(Magic) && s.compressed != "" && err != io.EOF:
+	case s.compressed != "" && s.broken():
+		// A damaged block gives bytes that are not those stored.
 		s.Close()
-		r.damage.Line, r.damage.Msg, r.damage.Cut = 1, "nothing can be read", s.describe(err)
+		r.damage.Line, r.damage.Msg, r.damage.Cut = 1, "nothing can be read", s.describe(s.err)
 		return nil, &r.damage
 	case err != nil && err != io.EOF && len(head) == 0:
 		s.Close()

@@ -230,7 +230,7 @@ func scanString(data []byte, i int) int {
 			w := binary.LittleEndian.Uint64(data[i:])
 			// Where a byte is special its high bit is set here; a borrow from it
 			// may set others above it, never below, and the lowest one counts.
-			special := (w - each20 | (w ^ each22) - each1 | (w ^ each5c) - each1 | w) & each80
+			special := ((w - each20) | ((w ^ each22) - each1) | ((w ^ each5c) - each1) | w) & each80
 			if special != 0 {
 				i += bits.TrailingZeros64(special) >> 3
 				goto found

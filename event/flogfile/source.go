@@ -21,6 +21,7 @@ type source struct {
 	interactive bool          // lines are wanted as they come: a pipe
 	stored      atomic.Int64  // bytes read of what is stored
 	size        int64         // bytes stored, 0 if unknown
+	err         error         // that broken met
 	zr          *zstd.Decoder
 	file        *os.File
 }
@@ -111,6 +112,13 @@ func (s *bzip2Source) Read(p []byte) (int, error) {
 func (s *source) Read(p []byte) (int, error) { return s.br.Read(p) }
 
 func (s *source) peek(n int) ([]byte, error) { return s.br.Peek(n) }
+
+// broken reports whether the compressed data is damaged near its start.
+func (s *source) broken() bool {
+	_, err := io.CopyN(io.Discard, s.br, 1<<20)
+	s.err = err
+	return err != nil && err != io.EOF
+}
 
 func (s *source) discard(n int) { s.br.Discard(n) } // of what peek has read
 
