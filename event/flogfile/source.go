@@ -16,6 +16,7 @@ import (
 
 // source is the content of a file without its compression.
 type source struct {
+	in          *bufio.Reader // of the stored bytes
 	br          *bufio.Reader // of the decompressed bytes
 	compressed  string        // the compression's name, "" if there is none
 	interactive bool          // lines are wanted as they come: a pipe
@@ -50,6 +51,7 @@ func openSource(src io.Reader, name string) (*source, error) {
 		}
 	}
 	stored := bufio.NewReaderSize(counter{src, &s.stored}, 64<<10)
+	s.in = stored
 	head, err := stored.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -122,19 +124,22 @@ func (s *source) broken() bool {
 
 func (s *source) discard(n int) { s.br.Discard(n) } // of what peek has read
 
+// used returns how many of the stored bytes were used.
+func (s *source) used() int64 { return s.stored.Load() - int64(s.in.Buffered()) }
+
 // describe says what is known of the rest of a file whose content ended with err.
 func (s *source) describe(err error) string {
 	what := err.Error()
 	switch {
 	case s.compressed == "":
 		return what
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF) || s.in.Buffered() == 0 && s.used() == s.size && s.size > 0:
 		what = fmt.Sprintf("the %s data ends too early", s.compressed)
 	default:
 		what = fmt.Sprintf("the %s data is damaged (%s)", s.compressed, strings.TrimPrefix(what, s.compressed+" data invalid: "))
 	}
 	if s.size > 0 {
-		what += fmt.Sprintf(" within the first %d of %d stored bytes", s.stored.Load(), s.size)
+		what += fmt.Sprintf(" within the first %d of %d stored bytes", s.used(), s.size)
 	}
 	return what + ": how much is missing cannot be known"
 }
