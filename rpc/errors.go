@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/flogtool/flogtool/rpc/banana"
 )
 
 // Errors a caller can branch on.
@@ -30,7 +32,7 @@ var (
 	ErrWrongName = errors.New("wrong name")
 
 	// ErrLimit is wrapped by errors that say which of [Limits] was exceeded.
-	ErrLimit = errors.New("limit exceeded")
+	ErrLimit = banana.ErrLimit
 )
 
 // Names of exception types that this package gives on the wire.
@@ -47,20 +49,7 @@ const (
 // A Violation is a value that one of the two sides may not send or accept
 // here. It concerns one call; the connection stays usable. Violations found by
 // the peer arrive as a [*RemoteError].
-type Violation struct {
-	Where  string // "in argument observer of subscribe"; may be empty
-	Reason string
-}
-
-func (v *Violation) Error() string {
-	if v.Where == "" {
-		return "violation: " + v.Reason
-	}
-	return "violation " + v.Where + ": " + v.Reason
-}
-
-// RemoteType is the type name with which a Violation goes to the peer.
-func (v *Violation) RemoteType() string { return typeViolation }
+type Violation = banana.Violation
 
 func violationf(format string, a ...any) *Violation {
 	return &Violation{Reason: fmt.Sprintf(format, a...)}
