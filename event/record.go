@@ -1,0 +1,459 @@
+package event
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"time"
+)
+
+// Record is one encoded event without its number and incarnation, which belong
+// to the place it is kept in. It is what rings hold and what travels between
+// our own programs: self-describing, with no pointer and no reference to
+// anything outside it.
+//
+//	record = time level field*           time: 8 bytes, nanoseconds since 1970, little-endian
+//	field  = key value                   level: zigzag varint
+//	key    = uvarint n<<1, n bytes       or  uvarint code<<1 | 1, a key of knownKeys
+//	value  = kind byte, then by kind:
+//	         nil false true              nothing
+//	         int duration                zigzag varint (durations in ns)
+//	         float time                  8 bytes, little-endian (times in ns since 1970)
+//	         string bytes integer number uvarint n, n bytes (integer, number: digits)
+//	         list tuple                  value*, end
+//	         dict                        field*, end
+//
+// Of fields with one key the last counts. Version: [RecordVersion].
+type Record []byte
+
+// RecordVersion is the version of the encoding of [Record]. A reader keeps and
+// names a record of a version it does not know; it does not guess.
+const RecordVersion = 1
+
+// kind is the type of an encoded value. The numbers are in files: add, never
+// renumber.
+type kind = byte
+
+const (
+	kindNil kind = iota
+	kindFalse
+	kindTrue
+	kindInt
+	kindDuration
+	kindFloat
+	kindTime
+	kindString
+	kindBytes
+	kindInteger // a whole number that no int64 holds
+	kindList
+	kindTuple
+	kindDict
+	kindEnd
+)
+
+// knownKeys have a code instead of their text: index + 1. The order is in
+// files: append, never reorder.
+var knownKeys = [...]string{
+	"message", "facility", "format", "args", "parent", "umid", "source",
+	"failure", "isError", "why", "stacktrace", "err", "error",
+}
+
+const (
+	codeEnd = iota // ends a dict
+	codeMessage
+	codeFacility
+	codeFormat
+	codeArgs
+	codeParent
+	codeUmid
+	codeSource
+)
+
+// maxDepth bounds the nesting of a record's values, for whoever decodes one
+// from a peer or a dead process.
+const maxDepth = 64
+
+// AppendRecord begins a record; the fields follow by the functions below.
+//
+// These functions are on the path of every logged event: they only append, and
+// BenchmarkLog in package logport keeps them without allocation.
+func AppendRecord(dst []byte, unixNano int64, level Level, message string) []byte {
+	dst = AppendRecordHead(dst, unixNano, level)
+	return AppendString(append(dst, codeMessage<<1|1), message)
+}
+
+// AppendRecordHead begins a record without a message.
+func AppendRecordHead(dst []byte, unixNano int64, level Level) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(unixNano))
+	return binary.AppendVarint(dst, int64(level))
+}
+
+// AppendFormat appends the format that stands in place of a message, or beside
+// one.
+func AppendFormat(dst []byte, format string) []byte {
+	return AppendString(append(dst, codeFormat<<1|1), format)
+}
+
+// AppendKey appends a field's key; its value must follow.
+func AppendKey(dst []byte, key string) []byte {
+	if len(key) < 64 {
+		dst = append(dst, byte(len(key)<<1))
+	} else {
+		dst = binary.AppendUvarint(dst, uint64(len(key))<<1)
+	}
+	return append(dst, key...)
+}
+
+// AppendFacility, AppendParent, AppendUmid, AppendSource and AppendArgsKey
+// append the fields that most events have, with their short keys.
+func AppendFacility(dst []byte, s string) []byte {
+	return AppendString(append(dst, codeFacility<<1|1), s)
+}
+
+func AppendUmid(dst []byte, s string) []byte { return AppendString(append(dst, codeUmid<<1|1), s) }
+
+func AppendSource(dst []byte, s string) []byte { return AppendString(append(dst, codeSource<<1|1), s) }
+
+func AppendParent(dst []byte, n Num) []byte {
+	return AppendUint(append(dst, codeParent<<1|1), uint64(n))
+}
+
+func AppendArgsKey(dst []byte) []byte { return append(dst, codeArgs<<1|1) }
+
+func AppendNil(dst []byte) []byte { return append(dst, kindNil) }
+
+func AppendBool(dst []byte, v bool) []byte {
+	if v {
+		return append(dst, kindTrue)
+	}
+	return append(dst, kindFalse)
+}
+
+func AppendInt(dst []byte, v int64) []byte { return binary.AppendVarint(append(dst, kindInt), v) }
+
+func AppendUint(dst []byte, v uint64) []byte {
+	if v <= math.MaxInt64 {
+		return AppendInt(dst, int64(v))
+	}
+	return appendText(dst, kindInteger, strconv.FormatUint(v, 10))
+}
+
+func AppendFloat(dst []byte, v float64) []byte {
+	return binary.LittleEndian.AppendUint64(append(dst, kindFloat), math.Float64bits(v))
+}
+
+// AppendDuration appends a duration; it is shown as Go prints it: "1.5s".
+func AppendDuration(dst []byte, v time.Duration) []byte {
+	return binary.AppendVarint(append(dst, kindDuration), int64(v))
+}
+
+// AppendTime appends a time; it is shown in UTC as RFC 3339. A time outside
+// the years 1678 to 2261 is appended as that text.
+func AppendTime(dst []byte, v time.Time) []byte {
+	if y := v.Year(); y < 1679 || y > 2261 {
+		return AppendString(dst, v.UTC().Format(time.RFC3339Nano))
+	}
+	return binary.LittleEndian.AppendUint64(append(dst, kindTime), uint64(v.UnixNano()))
+}
+
+func AppendString(dst []byte, s string) []byte { return appendText(dst, kindString, s) }
+
+func AppendBytes(dst []byte, b []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, kindBytes), uint64(len(b)))
+	return append(dst, b...)
+}
+
+func appendText(dst []byte, k kind, s string) []byte {
+	if len(s) < 0x80 {
+		dst = append(dst, k, byte(len(s)))
+	} else {
+		dst = binary.AppendUvarint(append(dst, k), uint64(len(s)))
+	}
+	return append(dst, s...)
+}
+
+// AppendDictBegin, AppendListBegin and AppendTupleBegin open a container:
+// fields or values follow, then its end.
+func AppendDictBegin(dst []byte) []byte  { return append(dst, kindDict) }
+func AppendDictEnd(dst []byte) []byte    { return append(dst, codeEnd<<1|1) }
+func AppendListBegin(dst []byte) []byte  { return append(dst, kindList) }
+func AppendTupleBegin(dst []byte) []byte { return append(dst, kindTuple) }
+func AppendListEnd(dst []byte) []byte    { return append(dst, kindEnd) }
+
+// AppendValue appends any value of package banana's model. What has no encoding
+// of its own is appended as its text.
+func AppendValue(dst []byte, v any) []byte { return appendValue(dst, v, 0) }
+
+func appendValue(dst []byte, v any, depth int) []byte {
+	if depth == maxDepth-2 {
+		return AppendString(dst, "…")
+	}
+	switch v := v.(type) {
+	case nil:
+		return AppendNil(dst)
+	case bool:
+		return AppendBool(dst, v)
+	case int:
+		return AppendInt(dst, int64(v))
+	case int64:
+		return AppendInt(dst, v)
+	case uint64:
+		return AppendUint(dst, v)
+	case *big.Int:
+		return appendText(dst, kindInteger, v.String())
+	case float64:
+		return AppendFloat(dst, v)
+	case string:
+		return AppendString(dst, v)
+	case []byte:
+		return AppendBytes(dst, v)
+	case []any:
+		return appendList(AppendListBegin(dst), v, depth)
+	case Tuple:
+		return appendList(AppendTupleBegin(dst), v, depth)
+	case Dict:
+		dst = AppendDictBegin(dst)
+		for _, item := range v {
+			dst = AppendKey(dst, fmt.Sprint(item.Key))
+			dst = appendValue(dst, item.Value, depth+1)
+		}
+		return AppendDictEnd(dst)
+	}
+	return AppendString(dst, fmt.Sprint(v))
+}
+
+func appendList(dst []byte, v []any, depth int) []byte {
+	for _, item := range v {
+		dst = appendValue(dst, item, depth+1)
+	}
+	return AppendListEnd(dst)
+}
+
+// ErrRecord is what decoding bytes that are no record wraps.
+var ErrRecord = errors.New("event: not a record")
+
+// UnixNano returns when the event happened, 0 if r is no record.
+func (r Record) UnixNano() int64 {
+	if len(r) < 8 {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint64(r))
+}
+
+// Level returns the event's level, 0 if r is no record.
+func (r Record) Level() Level {
+	if len(r) < 8 {
+		return 0
+	}
+	l, _ := binary.Varint(r[8:])
+	return Level(l)
+}
+
+// Message returns the message or format by which the event's statement is
+// known, and its facility, without decoding the rest.
+func (r Record) Message() (message, facility string) {
+	d := decoder{r: r}
+	d.head()
+	for d.err == nil && len(d.r) > 0 {
+		key := d.key()
+		switch key {
+		case "message", "format":
+			message = d.text()
+		case "facility":
+			facility = d.text()
+		default:
+			d.value(0)
+		}
+	}
+	return message, facility
+}
+
+// Event decodes r as the event with this number of this incarnation. The fields
+// stand in the order num, time, level, then as logged, then incarnation. An
+// error wraps [ErrRecord]; the event then holds what came before the damage.
+func (r Record) Event(num Num, incarnation string) (*Event, error) {
+	d := decoder{r: r}
+	e := &Event{Fields: make([]Field, 3, 12)}
+	e.Fields[0] = Field{"num", NumValue(num)}
+	nano, level := d.head()
+	e.Fields[1] = Field{"time", float64(nano) / 1e9}
+	e.Fields[2] = Field{"level", level}
+	if nano == 0 { // logged without a time
+		e.Fields = append(e.Fields[:1], Field{"level", level})
+	}
+	for d.err == nil && len(d.r) > 0 {
+		key := d.key()
+		value := d.value(0)
+		if d.err == nil {
+			e.Set(key, value)
+		}
+	}
+	e.Fields = append(e.Fields, Field{"incarnation", Tuple{incarnation, nil}})
+	return e, d.err
+}
+
+// NumValue returns n as a value of the event model.
+func NumValue(n Num) any {
+	if n <= math.MaxInt64 {
+		return int64(n)
+	}
+	return new(big.Int).SetUint64(uint64(n))
+}
+
+// decoder reads a record from its front; after an error it reads no more.
+type decoder struct {
+	r   []byte
+	err error
+}
+
+func (d *decoder) fail() {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %d bytes before its end", ErrRecord, len(d.r))
+	}
+	d.r = nil
+}
+
+func (d *decoder) head() (unixNano, level int64) {
+	unixNano = int64(d.fixed())
+	return unixNano, d.varint()
+}
+
+func (d *decoder) fixed() uint64 {
+	if len(d.r) < 8 {
+		d.fail()
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(d.r)
+	d.r = d.r[8:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.r)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.r = d.r[n:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.r)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.r = d.r[n:]
+	return v
+}
+
+// bytes returns the next n bytes of the record itself.
+func (d *decoder) bytes(n uint64) []byte {
+	if n > uint64(len(d.r)) {
+		d.fail()
+		return nil
+	}
+	b := d.r[:n]
+	d.r = d.r[n:]
+	return b
+}
+
+func (d *decoder) byte() byte {
+	if b := d.bytes(1); len(b) == 1 {
+		return b[0]
+	}
+	return 0
+}
+
+// key returns the next key; a container's end is "" with an error, which only
+// fields() expects.
+func (d *decoder) key() string {
+	n := d.uvarint()
+	if n&1 == 0 {
+		return string(d.bytes(n >> 1))
+	}
+	if code := n >> 1; code != codeEnd && code <= uint64(len(knownKeys)) {
+		return knownKeys[code-1]
+	}
+	d.fail()
+	return ""
+}
+
+func (d *decoder) text() string {
+	s, _ := d.value(0).(string)
+	return s
+}
+
+func (d *decoder) value(depth int) any {
+	if depth == maxDepth {
+		d.fail()
+		return nil
+	}
+	switch k := d.byte(); k {
+	case kindNil:
+		return nil
+	case kindFalse:
+		return false
+	case kindTrue:
+		return true
+	case kindInt:
+		return d.varint()
+	case kindDuration:
+		return time.Duration(d.varint()).String()
+	case kindFloat:
+		return math.Float64frombits(d.fixed())
+	case kindTime:
+		return time.Unix(0, int64(d.fixed())).UTC().Format(time.RFC3339Nano)
+	case kindString:
+		return string(d.bytes(d.uvarint()))
+	case kindBytes:
+		return append([]byte{}, d.bytes(d.uvarint())...)
+	case kindInteger:
+		digits := d.bytes(d.uvarint())
+		if n, ok := new(big.Int).SetString(string(digits), 10); ok && len(digits) <= maxDigits {
+			return n
+		}
+		d.fail()
+		return nil
+	case kindList:
+		return d.values(depth)
+	case kindTuple:
+		return Tuple(d.values(depth))
+	case kindDict:
+		return d.dict(depth)
+	}
+	d.fail()
+	return nil
+}
+
+// maxDigits bounds whole numbers, as Python does when it reads one from text.
+const maxDigits = 4300
+
+func (d *decoder) values(depth int) []any {
+	list := []any{}
+	for d.err == nil {
+		if len(d.r) > 0 && d.r[0] == kindEnd {
+			d.r = d.r[1:]
+			return list
+		}
+		list = append(list, d.value(depth+1))
+	}
+	return nil
+}
+
+func (d *decoder) dict(depth int) Dict {
+	var e Event
+	for d.err == nil {
+		if len(d.r) > 0 && d.r[0] == codeEnd<<1|1 {
+			d.r = d.r[1:]
+			return (&e).Dict()
+		}
+		key := d.key()
+		e.Set(key, d.value(depth+1))
+	}
+	return nil
+}

@@ -1,0 +1,402 @@
+package incident
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+// Store keeps the incidents of one process, as files of a directory or, without
+// one, in memory. Its methods may be called from any goroutine; one incident is
+// written at a time.
+//
+//	NAME.flog       being recorded, or left by a recorder that died
+//	NAME.flog.zst   complete
+//	NAME.flog.bz2   complete, made by the original
+type Store struct {
+	cfg  StoreConfig
+	root *os.Root // nil: in memory
+	old  *os.Root // Config.Old, or nil
+
+	mu sync.Mutex
+	t  storeTable // guarded by mu
+}
+
+type storeTable struct {
+	last   string            // the greatest name ever given or found
+	memory map[string][]byte // complete files, if there is no directory
+	order  []string          // names in memory, oldest first
+	odd    map[string]bool   // files already named as foreign
+}
+
+// StoreConfig says where a Store keeps incidents and how many.
+type StoreConfig struct {
+	Dir string // made if absent; "" keeps them in memory
+	Old string // a directory whose incidents are read too and left alone, or ""
+
+	MaxCount int   // incidents kept; default 1000 in a directory, 8 in memory
+	MaxBytes int64 // of all files; default 1 GiB in a directory, 16 MiB in memory
+
+	// Odd is told, once, of each file that is no incident's. It must not call
+	// the Store. Default: Log.
+	Odd func(file string, err error)
+	Log *slog.Logger // default discards
+}
+
+// The endings of an incident's file.
+const (
+	plainEnding = ".flog"
+	zstEnding   = ".flog.zst"
+	bz2Ending   = ".flog.bz2"
+)
+
+// ErrNoIncident is what reading an incident that is not there wraps.
+var ErrNoIncident = errors.New("incident: no such incident")
+
+// OpenStore opens the store and completes what a recorder that died left in it.
+// Of a directory it has the use alone: its caller holds a lock.
+func OpenStore(cfg StoreConfig) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{cfg: cfg}
+	s.t.odd = map[string]bool{}
+	if cfg.Dir == "" {
+		s.cfg.MaxCount = cmp.Or(cfg.MaxCount, 8)
+		s.cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 16<<20)
+		s.t.memory = map[string][]byte{}
+		return s, nil
+	}
+	s.cfg.MaxCount = cmp.Or(cfg.MaxCount, 1000)
+	s.cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 1<<30)
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("incident: %w", err)
+	}
+	root, err := os.OpenRoot(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("incident: %w", err)
+	}
+	s.root = root
+	if cfg.Old != "" {
+		s.old, _ = os.OpenRoot(cfg.Old) // nothing old to read is no error
+	}
+	if err := s.complete(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if names := s.Names(""); len(names) > 0 {
+		s.t.last = max(s.t.last, names[len(names)-1])
+	}
+	return s, nil
+}
+
+// Close gives the directory back. Nothing may be written after it.
+func (s *Store) Close() error {
+	var errs []error
+	for _, r := range []*os.Root{s.root, s.old} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// complete finishes or removes what a recorder that died left.
+func (s *Store) complete() error {
+	entries, err := readDir(s.root)
+	if err != nil {
+		return fmt.Errorf("incident: %w", err)
+	}
+	for _, entry := range entries {
+		file := entry.Name()
+		if strings.HasSuffix(file, ".tmp") && strings.HasPrefix(file, "incident") {
+			s.root.Remove(file) // of a replacement that never was
+			continue
+		}
+		name, ok := strings.CutSuffix(file, plainEnding)
+		if !ok || !ValidName(name) || !entry.Type().IsRegular() {
+			continue
+		}
+		s.t.last = max(s.t.last, name)
+		if _, err := s.root.Stat(name + zstEnding); err == nil {
+			s.root.Remove(file) // died between the rename and the removal
+			continue
+		}
+		if err := s.recover(name); err != nil {
+			s.oddFile(file, err)
+		}
+	}
+	return nil
+}
+
+// recover completes the plain file of a recorder that died: whole lines are
+// kept, and a trailer says what happened.
+func (s *Store) recover(name string) error {
+	f, err := s.root.Open(name + plainEnding)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(f)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	data = data[:bytes.LastIndexByte(data, '\n')+1]
+	lines := bytes.Count(data, []byte{'\n'})
+	if !bytes.HasPrefix(data, []byte(flogfile.Magic)) || lines < 2 {
+		// It died before the header was written: the rings' file has the events.
+		return s.root.Remove(name + plainEnding)
+	}
+	if !bytes.HasPrefix(lastLine(data), []byte(`{"trailer"`)) {
+		data = flogfile.AppendTrailer(data, trailer{reason: Recovered, ended: time.Now()}.dict())
+	}
+	return s.finish(name, bytes.NewReader(data))
+}
+
+func lastLine(data []byte) []byte {
+	data = bytes.TrimSuffix(data, []byte{'\n'})
+	return data[bytes.LastIndexByte(data, '\n')+1:]
+}
+
+// finish makes the complete file of an incident from its plain text and removes
+// the plain file.
+func (s *Store) finish(name string, plain io.Reader) error {
+	err := Replace(s.root, name+zstEnding, func(w io.Writer) error { return Compress(w, plain) })
+	if err != nil {
+		return err
+	}
+	s.root.Remove(name + plainEnding)
+	return SyncDir(s.root, ".")
+}
+
+// Compress writes the text of a flog file as that of a `.flog.zst`.
+func Compress(w io.Writer, plain io.Reader) error {
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(z, plain)
+	return errors.Join(err, z.Close())
+}
+
+// oddFile names a file that is not what its name says, once.
+func (s *Store) oddFile(file string, err error) {
+	s.mu.Lock()
+	known := s.t.odd[file]
+	s.t.odd[file] = true
+	s.mu.Unlock()
+	if known {
+		return
+	}
+	if s.cfg.Odd != nil {
+		s.cfg.Odd(file, err)
+		return
+	}
+	s.cfg.Log.Warn("incident file left alone", "file", file, "err", err)
+}
+
+// Names returns the names of the complete incidents that are greater than since,
+// in ascending order.
+func (s *Store) Names(since string) []string {
+	var names []string
+	if s.root == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, name := range s.t.order {
+			if name > since {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	for _, root := range []*os.Root{s.root, s.old} {
+		if root == nil {
+			continue
+		}
+		entries, err := readDir(root)
+		if err != nil {
+			s.cfg.Log.Warn("incident directory", "err", err)
+		}
+		for _, entry := range entries {
+			name, ok := completeName(entry.Name(), root == s.old)
+			if ok && name > since && entry.Type().IsRegular() {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// completeName returns the name of the incident whose complete file this is. In
+// a directory of the original a plain file counts too: nobody will complete it.
+func completeName(file string, old bool) (name string, ok bool) {
+	endings := []string{zstEnding, bz2Ending}
+	if old {
+		endings = append(endings, plainEnding)
+	}
+	for _, ending := range endings {
+		if name, ok := strings.CutSuffix(file, ending); ok {
+			return name, ValidName(name)
+		}
+	}
+	return "", false
+}
+
+func readDir(root *os.Root) ([]fs.DirEntry, error) {
+	d, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadDir(-1)
+}
+
+// Open returns a reader of an incident. An error wraps [ErrNoIncident] if there
+// is none of that name.
+func (s *Store) Open(name string) (*flogfile.Reader, error) {
+	if !ValidName(name) {
+		return nil, fmt.Errorf("%w: %q is not a name of one", ErrNoIncident, name)
+	}
+	if s.root == nil {
+		s.mu.Lock()
+		data, ok := s.t.memory[name]
+		s.mu.Unlock()
+		if !ok {
+			return nil, fmt.Errorf("%w: %q", ErrNoIncident, name)
+		}
+		return flogfile.NewReader(bytes.NewReader(data), name+zstEnding)
+	}
+	f, file, err := s.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := flogfile.NewReader(f, file)
+	if err != nil {
+		f.Close()
+		s.oddFile(file, err)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *Store) openFile(name string) (*os.File, string, error) {
+	for _, root := range []*os.Root{s.root, s.old} {
+		if root == nil {
+			continue
+		}
+		for _, ending := range []string{zstEnding, bz2Ending, plainEnding} {
+			if ending == plainEnding && root != s.old {
+				continue
+			}
+			f, err := root.Open(name + ending)
+			if err == nil {
+				return f, name + ending, nil
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return nil, "", fmt.Errorf("incident: %w", err)
+			}
+		}
+	}
+	return nil, "", fmt.Errorf("%w: %q", ErrNoIncident, name)
+}
+
+// Trigger returns the trigger in the header of an incident, without reading
+// further.
+func (s *Store) Trigger(name string) (event.Dict, error) {
+	r, err := s.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	line, err := r.Next()
+	if err == nil {
+		if v, ok := line.Header().Get("trigger"); ok {
+			if d, ok := v.(event.Dict); ok {
+				return d, nil
+			}
+		}
+		err = errors.New("no incident header in the first line")
+	}
+	err = fmt.Errorf("incident: read %q: %w", name, err)
+	s.oddFile(name, err)
+	return nil, err
+}
+
+// Read returns the header and the events of an incident, as an original peer is
+// given them: a trailer is the header's key `trailer`. What damage there is ends
+// the events and is no error, if the header can be read.
+func (s *Store) Read(name string) (header event.Dict, events []any, err error) {
+	r, err := s.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Close()
+	events = []any{}
+	for {
+		line, err := r.Next()
+		if err != nil {
+			if header == nil {
+				err = fmt.Errorf("incident: read %q: %w", name, err)
+				s.oddFile(name, err)
+				return nil, nil, err
+			}
+			return header, events, nil
+		}
+		if line.Kind&flogfile.KindHeader != 0 && header == nil {
+			header = line.Header()
+		}
+		if line.Kind&flogfile.KindTrailer != 0 {
+			header = append(header, event.Item{Key: "trailer", Value: line.Trailer()})
+		}
+		if line.Kind&flogfile.KindEvent != 0 {
+			if e, err := line.Event(); err == nil {
+				events = append(events, e.Dict())
+			}
+		}
+	}
+}
+
+// next returns the name of an incident that begins now.
+func (s *Store) next(now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.t.last = NextName(s.t.last, now)
+	return s.t.last
+}
+
+// keep takes the complete text of an incident into memory.
+func (s *Store) keep(name string, plain []byte) error {
+	var z bytes.Buffer
+	if err := Compress(&z, bytes.NewReader(plain)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.t.memory[name] = z.Bytes()
+	s.t.order = append(s.t.order, name)
+	var total int64
+	for _, data := range s.t.memory {
+		total += int64(len(data))
+	}
+	for len(s.t.order) > 1 && (len(s.t.order) > s.cfg.MaxCount || total > s.cfg.MaxBytes) {
+		total -= int64(len(s.t.memory[s.t.order[0]]))
+		delete(s.t.memory, s.t.order[0])
+		s.t.order = s.t.order[1:]
+	}
+	return nil
+}

@@ -1,0 +1,317 @@
+package logport
+
+import (
+	"context"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// Facility, Umid and Parent are the attributes that place an event: the part of
+// the program it belongs to, the log statement it came from, and the event that
+// led to it. They count outside of groups only.
+func Facility(name string) slog.Attr { return slog.String(facilityKey, name) }
+
+// Umid names a log statement: a short fixed id, unique in the source.
+func Umid(id string) slog.Attr { return slog.String(umidKey, id) }
+
+// Parent names the event that led to this one; [event.NoNum] adds nothing.
+func Parent(n event.Num) slog.Attr { return slog.Uint64(parentKey, uint64(n)) }
+
+// Format gives the event a format kept apart from its arguments, as the
+// original's `format=` does: "%(user)s left after %(n)d requests" is filled by
+// the attributes user and n whenever the event is shown, and events of one
+// statement stay recognisable.
+func Format(format string) slog.Attr { return slog.Any("format", formatAttr(format)) }
+
+type formatAttr string
+
+const (
+	facilityKey = "facility"
+	umidKey     = "umid"
+	parentKey   = "parent"
+)
+
+type parentInContext struct{}
+
+// WithParent returns a context in which every event logged without a parent of
+// its own has parent n.
+func WithParent(ctx context.Context, n event.Num) context.Context {
+	if n == event.NoNum {
+		return ctx
+	}
+	return context.WithValue(ctx, parentInContext{}, n)
+}
+
+// placing is what an event's own attributes say, beside the encoded fields.
+type placing struct {
+	facility string
+	format   string
+	parent   event.Num
+}
+
+// appendTop appends an attribute that stands in no group, or notes it in p if
+// it places the event.
+//
+// Hot path: BenchmarkLog, TestLogDoesNotAllocate.
+func (lp *Logport) appendTop(b []byte, p *placing, a slog.Attr) []byte {
+	switch a.Key {
+	case facilityKey:
+		p.facility = text(a.Value)
+		return event.AppendFacility(b, p.facility)
+	case umidKey:
+		return event.AppendUmid(b, text(a.Value))
+	case parentKey:
+		if n, ok := parentNum(a.Value); ok {
+			p.parent = n
+			if n == event.NoNum {
+				return b
+			}
+			return event.AppendParent(b, n)
+		}
+	case "format":
+		if a.Value.Kind() == slog.KindAny {
+			if f, ok := a.Value.Any().(formatAttr); ok {
+				p.format = string(f)
+				return b
+			}
+		}
+		a.Key = "format_"
+	case "num", "time", "level", "message", "args", "incarnation", "failure", "isError", "stacktrace", "from", "rx_time":
+		a.Key += "_"
+	}
+	return lp.appendAttr(b, nil, a)
+}
+
+// parentNum returns the number that a parent attribute gives.
+func parentNum(v slog.Value) (event.Num, bool) {
+	switch v.Kind() {
+	case slog.KindUint64:
+		return event.Num(v.Uint64()), true
+	case slog.KindInt64:
+		return event.Num(v.Int64()), v.Int64() >= 0
+	case slog.KindAny:
+		n, ok := v.Any().(event.Num)
+		return n, ok
+	}
+	return 0, false
+}
+
+// text returns a value as text; only strings are common.
+func text(v slog.Value) string {
+	if v.Kind() == slog.KindString {
+		return v.String()
+	}
+	return v.Resolve().String()
+}
+
+// appendAttr appends an attribute as a field; groups names the groups it stands
+// in, for Redact. As slog asks, a zero attribute and an empty group are left
+// out, and a group without a name is inlined.
+func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
+	if lp.redact.custom != nil && a.Value.Kind() != slog.KindGroup {
+		a.Value = a.Value.Resolve()
+		a = lp.redact.call(groups, a)
+	}
+	if a.Value.Kind() == slog.KindLogValuer {
+		a.Value = a.Value.Resolve() // recovers from a panic in LogValue
+	}
+	switch a.Value.Kind() {
+	case slog.KindGroup:
+		return lp.appendGroup(b, groups, a)
+	case slog.KindInt64:
+		return event.AppendInt(event.AppendKey(b, a.Key), a.Value.Int64())
+	case slog.KindUint64:
+		return event.AppendUint(event.AppendKey(b, a.Key), a.Value.Uint64())
+	case slog.KindFloat64:
+		return event.AppendFloat(event.AppendKey(b, a.Key), a.Value.Float64())
+	case slog.KindBool:
+		return event.AppendBool(event.AppendKey(b, a.Key), a.Value.Bool())
+	case slog.KindDuration:
+		return event.AppendDuration(event.AppendKey(b, a.Key), a.Value.Duration())
+	case slog.KindTime:
+		return event.AppendTime(event.AppendKey(b, a.Key), a.Value.Time())
+	case slog.KindString:
+		if isSecret(a.Key) {
+			return event.AppendString(event.AppendKey(b, a.Key), masked)
+		}
+		return event.AppendString(event.AppendKey(b, a.Key), maskFURLs(a.Value.String()))
+	}
+	if a.Key == "" && a.Value.Any() == nil {
+		return b // the zero attribute
+	}
+	b = event.AppendKey(b, a.Key)
+	if isSecret(a.Key) {
+		return event.AppendString(b, masked)
+	}
+	return lp.appendAny(b, a.Value.Any())
+}
+
+func (lp *Logport) appendGroup(b []byte, groups []string, a slog.Attr) []byte {
+	if a.Key != "" {
+		groups = append(slices.Clip(groups), a.Key)
+		if len(groups) > maxGroups {
+			return event.AppendString(event.AppendKey(b, a.Key), "…")
+		}
+	}
+	before := len(b)
+	if a.Key != "" {
+		b = event.AppendDictBegin(event.AppendKey(b, a.Key))
+	}
+	begin := len(b)
+	for _, inner := range a.Value.Group() {
+		b = lp.appendAttr(b, groups, inner)
+	}
+	if len(b) == begin {
+		return b[:before]
+	}
+	if a.Key != "" {
+		b = event.AppendDictEnd(b)
+	}
+	return b
+}
+
+// maxGroups bounds the nesting of groups; deeper ones become "…".
+const maxGroups = 50
+
+// appendAny appends a value that slog has no kind for. What it calls of the
+// value may panic: that becomes the text.
+func (lp *Logport) appendAny(b []byte, v any) []byte {
+	v, err := readable(v)
+	if err != nil {
+		v = fmt.Sprintf("!PANIC: %v", err)
+	}
+	return event.AppendValue(b, maskAll(v))
+}
+
+// readable returns v as a value of the event model: errors, Stringers and
+// TextMarshalers as their text, what has a JSON form as that, else as %+v.
+func readable(v any) (out any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	switch v := v.(type) {
+	case nil, bool, int, int64, uint64, float64, string:
+		return v, nil
+	case error:
+		return v.Error(), nil
+	case event.Num:
+		return uint64(v), nil
+	case event.Dict, event.Tuple:
+		return v, nil
+	case []byte:
+		if utf8.Valid(v) {
+			return string(v), nil
+		}
+		return fmt.Sprintf("%q", v), nil
+	case json.Marshaler:
+		// Below: a JSON form says more than a text.
+	case fmt.Stringer:
+		return v.String(), nil
+	case encoding.TextMarshaler:
+		t, err := v.MarshalText()
+		if err == nil {
+			return string(t), nil
+		}
+	}
+	if data, err := json.Marshal(v); err == nil {
+		if value, err := event.ParseJSON(data); err == nil {
+			return value, nil
+		}
+	}
+	return fmt.Sprintf("%+v", v), nil
+}
+
+// shrink returns the record b made smaller than max bytes: its longest texts
+// are cut and say how long they were, and fields that still find no room are
+// left out and counted.
+func shrink(b []byte, max int) []byte {
+	e, _ := event.Record(b).Event(0, "")
+	r := event.Record(b)
+	for budget := max / 2; budget > 64; budget /= 2 {
+		out := appendCut(nil, r, e, budget, len(e.Fields))
+		if len(out) <= max {
+			return out
+		}
+	}
+	fields := len(e.Fields)
+	for fields > 4 {
+		fields /= 2
+		if out := appendCut(nil, r, e, 64, fields); len(out) <= max {
+			return out
+		}
+	}
+	return event.AppendRecord(nil, r.UnixNano(), r.Level(), "event too large")
+}
+
+// appendCut encodes the first fields of e with texts of at most budget bytes.
+func appendCut(b []byte, r event.Record, e *event.Event, budget, fields int) []byte {
+	b = event.AppendRecordHead(b, r.UnixNano(), r.Level())
+	for i, f := range e.Fields {
+		switch f.Key {
+		case "num", "time", "level", "incarnation":
+			continue
+		}
+		if i >= fields {
+			b = event.AppendInt(event.AppendKey(b, "fields_left_out"), int64(len(e.Fields)-1-i))
+			break
+		}
+		b = event.AppendValue(event.AppendKey(b, cutText(f.Key, 256)), cut(f.Value, budget, 0))
+	}
+	return b
+}
+
+func cut(v any, budget, depth int) any {
+	switch v := v.(type) {
+	case string:
+		return cutText(v, budget)
+	case []byte:
+		return v[:min(len(v), budget)]
+	case []any:
+		out := make([]any, 0, min(len(v), budget/8))
+		for i, item := range v {
+			if i == budget/8 {
+				return append(out, fmt.Sprintf("…(%d items)", len(v)))
+			}
+			out = append(out, cut(item, budget/4, depth+1))
+		}
+		return out
+	case event.Tuple:
+		return event.Tuple(cut([]any(v), budget, depth).([]any))
+	case event.Dict:
+		out := make(event.Dict, 0, min(len(v), budget/8))
+		for i, item := range v {
+			if i == budget/8 {
+				return append(out, event.Item{Key: "…", Value: fmt.Sprintf("(%d items)", len(v))})
+			}
+			key, _ := item.Key.(string)
+			out = append(out, event.Item{Key: cutText(key, 256), Value: cut(item.Value, budget/4, depth+1)})
+		}
+		return out
+	}
+	return v
+}
+
+// cutText returns s, or as much of it as fits max bytes with the note that says
+// how long it was.
+func cutText(s string, max int) string {
+	if len(s) <= max {
+		return s
+	}
+	note := fmt.Sprintf("…(%d bytes)", len(s))
+	end := 0
+	if max > len(note) {
+		end = max - len(note)
+	}
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + note
+}

@@ -1,0 +1,240 @@
+package logport
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// handler is the slog.Handler that records. Attributes given by With are encoded
+// once.
+type handler struct {
+	lp      *Logport
+	pre     []byte   // encoded attributes and group beginnings
+	groups  []string // all open groups
+	open    int      // of them, those begun in pre
+	placing placing
+	next    slog.Handler // Config.Next with the same attributes, or nil
+}
+
+// Handler returns the slog.Handler that records into lp. It never blocks and
+// never fails; what cannot be encoded becomes a readable stand-in.
+func (lp *Logport) Handler() slog.Handler {
+	return &handler{lp: lp, placing: noPlacing, next: lp.cfg.Next}
+}
+
+var noPlacing = placing{parent: event.NoNum}
+
+// Enabled implements [slog.Handler].
+func (h *handler) Enabled(ctx context.Context, l slog.Level) bool {
+	if event.FromSlog(l) >= h.lp.minThreshold() {
+		return true
+	}
+	return h.next != nil && h.next.Enabled(ctx, l)
+}
+
+// Handle implements [slog.Handler].
+//
+// Hot path: BenchmarkSlog, TestLogDoesNotAllocate.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if h.next != nil {
+		h.lp.feedNext(ctx, h, r)
+	}
+	level := event.FromSlog(r.Level)
+	if level < h.lp.minThreshold() {
+		return nil
+	}
+	var nano int64
+	if !r.Time.IsZero() {
+		nano = r.Time.UnixNano()
+	}
+	e := h.lp.begin(level)
+	p := h.placing
+	e.b = event.AppendRecord(e.b, nano, level, maskFURLs(r.Message))
+	e.b = append(e.b, h.pre...)
+	if h.open < len(h.groups) {
+		e.b = h.appendGrouped(e.b, r)
+	} else {
+		lp, b, top := h.lp, e.b, h.open == 0
+		r.Attrs(func(a slog.Attr) bool {
+			if top {
+				b = lp.appendTop(b, &p, a)
+			} else {
+				b = lp.appendAttr(b, h.groups, a)
+			}
+			return true
+		})
+		e.b = closeGroups(b, h.open)
+	}
+	if r.PC != 0 {
+		e.b = event.AppendSource(e.b, h.lp.source(r.PC))
+	}
+	h.lp.finish(ctx, e, level, &p)
+	return nil
+}
+
+// appendGrouped appends the record's attributes in groups that With opened and
+// that hold nothing yet: they appear only if an attribute does.
+func (h *handler) appendGrouped(b []byte, r slog.Record) []byte {
+	before := len(b)
+	for _, g := range h.groups[h.open:] {
+		b = event.AppendDictBegin(event.AppendKey(b, g))
+	}
+	begin := len(b)
+	r.Attrs(func(a slog.Attr) bool {
+		b = h.lp.appendAttr(b, h.groups, a)
+		return true
+	})
+	if len(b) == begin {
+		return closeGroups(b[:before], h.open)
+	}
+	return closeGroups(b, len(h.groups))
+}
+
+func closeGroups(b []byte, n int) []byte {
+	for range n {
+		b = event.AppendDictEnd(b)
+	}
+	return b
+}
+
+// WithAttrs implements [slog.Handler].
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	if len(attrs) == 0 {
+		return h
+	}
+	c := *h
+	if h.next != nil {
+		c.next = h.next.WithAttrs(attrs)
+	}
+	b := slices.Clip(h.pre)
+	before := len(b)
+	for _, g := range h.groups[h.open:] {
+		b = event.AppendDictBegin(event.AppendKey(b, g))
+	}
+	begin := len(b)
+	for _, a := range attrs {
+		if len(h.groups) == 0 {
+			b = h.lp.appendTop(b, &c.placing, a)
+		} else {
+			b = h.lp.appendAttr(b, h.groups, a)
+		}
+	}
+	if len(b) == begin {
+		b = b[:before]
+	} else {
+		c.open = len(h.groups)
+	}
+	c.pre = b
+	return &c
+}
+
+// WithGroup implements [slog.Handler].
+func (h *handler) WithGroup(name string) slog.Handler {
+	if name == "" || len(h.groups) == maxGroups {
+		return h
+	}
+	c := *h
+	if h.next != nil {
+		c.next = h.next.WithGroup(name)
+	}
+	c.groups = append(slices.Clip(h.groups), name)
+	return &c
+}
+
+// sources caches the text of program counters. Its map is replaced, never
+// changed: a program has few log statements.
+type sources struct {
+	m atomic.Pointer[map[uintptr]string]
+}
+
+const maxSources = 16 << 10
+
+// source returns where the statement at pc stands, as "dir/file.go:12".
+func (lp *Logport) source(pc uintptr) string {
+	if m := lp.sources.m.Load(); m != nil {
+		if s, ok := (*m)[pc]; ok {
+			return s
+		}
+	}
+	return lp.sources.add(pc)
+}
+
+func (s *sources) add(pc uintptr) string {
+	frame, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+	file := frame.File
+	if i := strings.LastIndexByte(file, '/'); i >= 0 {
+		if j := strings.LastIndexByte(file[:i], '/'); j >= 0 {
+			file = file[j+1:]
+		}
+	}
+	text := file + ":" + strconv.Itoa(frame.Line)
+	for {
+		old := s.m.Load()
+		more := map[uintptr]string{pc: text}
+		if old != nil {
+			if len(*old) >= maxSources {
+				return text
+			}
+			for k, v := range *old {
+				more[k] = v
+			}
+		}
+		if s.m.CompareAndSwap(old, &more) {
+			return text
+		}
+	}
+}
+
+// Log records one event and returns its number, or [event.NoNum] if its level is
+// below the facility's threshold. It never blocks and never fails.
+//
+// Hot path: BenchmarkLog, TestLogDoesNotAllocate.
+func (lp *Logport) Log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) event.Num {
+	l := event.FromSlog(level)
+	if l < lp.minThreshold() {
+		return event.NoNum
+	}
+	e := lp.begin(l)
+	p := noPlacing
+	e.b = event.AppendRecord(e.b, lp.clock.now(), l, maskFURLs(msg))
+	for i := range attrs {
+		e.b = lp.appendTop(e.b, &p, attrs[i])
+	}
+	num := lp.finish(ctx, e, l, &p)
+	if lp.cfg.Next != nil && num != event.NoNum {
+		lp.logToNext(ctx, level, msg, attrs)
+	}
+	return num
+}
+
+// clock tells the time of an event from the monotonic clock, which is half as
+// dear as both; it is set by the wall clock once a second.
+type clock struct {
+	base atomic.Pointer[time.Time]
+}
+
+func (c *clock) now() int64 {
+	base := c.base.Load()
+	passed := time.Since(*base)
+	if uint64(passed) > uint64(time.Second) {
+		return c.set()
+	}
+	return base.UnixNano() + int64(passed)
+}
+
+func (c *clock) set() int64 {
+	now := time.Now()
+	c.base.Store(&now)
+	return now.UnixNano()
+}
+
+func (lp *Logport) feedNext(ctx context.Context, h *handler, r slog.Record)                        {}
+func (lp *Logport) logToNext(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {}

@@ -1,0 +1,210 @@
+package logport
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/incident"
+)
+
+// incidents turns triggers into incidents, one at a time, on one goroutine.
+//
+// The logging call only notes the trigger and pins the rings. A trigger that
+// falls into the trailing window of the one before is part of that incident;
+// the first beyond it begins the next.
+type incidents struct {
+	lp    *Logport
+	store *incident.Store
+
+	finished chan struct{} // closed when run has returned
+
+	declared atomic.Uint64 // triggers
+	recorded atomic.Uint64 // incidents
+
+	mu sync.Mutex
+	t  incidentTable // guarded by mu
+}
+
+type incidentTable struct {
+	pending []incident.Trigger // not yet looked at
+	busy    bool               // pending is not empty, or a recording is under way
+	change  chan struct{}      // closed and replaced at every change of busy or done
+	cut     context.CancelFunc // ends the trailing window of the recording under way, or nil
+	lastErr string             // of the last recording, "" if it went well
+}
+
+// maxPending bounds the triggers noted while the recorder is busy; more than
+// that in one trailing window are folded all the same, and counted.
+const maxPending = 4096
+
+func newIncidents(lp *Logport, store *incident.Store) *incidents {
+	return &incidents{lp: lp, store: store, finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})}}
+}
+
+// triggered notes that the event num, whose record is rec, is a trigger.
+func (in *incidents) triggered(num event.Num, rec event.Record) {
+	in.lp.rings.pinBefore(num)
+	in.declared.Add(1)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.t.pending) >= maxPending {
+		return
+	}
+	in.t.pending = append(in.t.pending, incident.Trigger{Num: num, Record: slices.Clone(rec), At: time.Now()})
+	in.t.busy = true
+	in.t.signal()
+}
+
+// signal wakes run and all who wait for it.
+func (t *incidentTable) signal() {
+	close(t.change)
+	t.change = make(chan struct{})
+}
+
+// run records until ctx ends, and then what is pending.
+func (in *incidents) run(ctx context.Context) {
+	defer close(in.finished)
+	for {
+		tr, ok := in.next(ctx)
+		if !ok {
+			return
+		}
+		in.record(ctx, tr)
+	}
+}
+
+// next waits for a trigger and takes it.
+func (in *incidents) next(ctx context.Context) (incident.Trigger, bool) {
+	for {
+		in.mu.Lock()
+		if len(in.t.pending) > 0 {
+			// Logging calls note their triggers beside each other.
+			slices.SortFunc(in.t.pending, func(a, b incident.Trigger) int {
+				if a.Num < b.Num {
+					return -1
+				}
+				return 1
+			})
+			tr := in.t.pending[0]
+			in.t.pending = in.t.pending[1:]
+			in.mu.Unlock()
+			return tr, true
+		}
+		if in.t.busy {
+			in.t.busy = false
+			in.t.signal()
+		}
+		change := in.t.change
+		in.mu.Unlock()
+		select {
+		case <-change:
+		case <-ctx.Done():
+			in.mu.Lock()
+			last := len(in.t.pending) == 0
+			in.mu.Unlock()
+			if last {
+				return incident.Trigger{}, false
+			}
+		}
+	}
+}
+
+func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	in.mu.Lock()
+	in.t.cut = cut
+	in.mu.Unlock()
+
+	lp := in.lp
+	src := &ringSource{a: lp.rings, c: newCursor(lp.rings, 0), trigger: tr.Num}
+	rec, err := in.store.Record(ctx, tr, src, incident.Config{
+		Source:         lp.cfg.Name,
+		Incarnation:    lp.incarnation,
+		PID:            os.Getpid(),
+		Versions:       lp.versions.all(),
+		TrailingDelay:  lp.cfg.TrailingDelay,
+		TrailingEvents: lp.cfg.TrailingEvents,
+		IsTrigger:      func(_ event.Num, r event.Record) bool { return lp.isTrigger(r.Level(), r) },
+	})
+	lp.rings.unpin(tr.Num)
+
+	in.mu.Lock()
+	in.t.cut = nil
+	in.t.pending = slices.DeleteFunc(in.t.pending, func(p incident.Trigger) bool { return p.Num < rec.Until })
+	in.t.signal()
+	in.mu.Unlock()
+	if err != nil {
+		lp.report(event.Unusual, "an incident could not be recorded", slog.String("incident", rec.Name), slog.String("err", err.Error()))
+		return
+	}
+	in.recorded.Add(1)
+}
+
+// flush ends the trailing window of the recording under way and waits until all
+// triggers noted so far are on disk.
+func (in *incidents) flush(ctx context.Context) error {
+	for {
+		in.mu.Lock()
+		busy, change := in.t.busy, in.t.change
+		if in.t.cut != nil {
+			in.t.cut()
+		}
+		in.mu.Unlock()
+		if !busy {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// changed returns a channel that is closed when something about incidents has
+// changed.
+func (in *incidents) changed() <-chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.t.change
+}
+
+// ringSource gives a recorder the events of the rings.
+type ringSource struct {
+	a       *rings
+	c       *cursor
+	trigger event.Num
+	last    event.Num // returned
+}
+
+// Next implements [incident.Source].
+func (s *ringSource) Next(ctx context.Context) (event.Num, event.Record, error) {
+	for {
+		num, rec, ok := s.c.read()
+		if !ok {
+			s.c.cut()
+			num, rec, ok = s.c.read()
+		}
+		if ok {
+			if num > s.trigger {
+				s.a.unpin(s.trigger)
+			}
+			return num, rec, nil
+		}
+		// All up to the trigger is read: it is in the rings or lost.
+		s.a.unpin(s.trigger)
+		if err := s.a.wait(ctx, s.c.until-1); err != nil {
+			return event.NoNum, nil, err
+		}
+	}
+}
+
+// Logged implements [incident.Source].
+func (s *ringSource) Logged() event.Num { return event.Num(s.a.next.Load()) }

@@ -1,0 +1,449 @@
+// Package logport is the flight recorder that an application uses: it keeps
+// everything logged in bounded rings, makes an incident of what led to a trigger,
+// and offers both to those who hold its FURL.
+//
+//	lp, err := logport.Open(logport.Config{Name: "orders", Dir: "/var/lib/orders/flog"})
+//	…
+//	defer lp.Close()
+//	slog.SetDefault(slog.New(lp.Handler()))
+//
+//	slog, Log ──► ring of (facility, level) ──► pump ──► subscriptions
+//	                    │         └── trigger ──► incident.Recorder ──► Dir/0/incidents
+//	                    └── catch-up
+//
+// Logging never blocks and never fails: see [Logport.Log].
+//
+// Spec: logging-semantics.md; design, decisions 1, 2, 4 and "Events".
+package logport
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/rpc"
+)
+
+// Config says what a Logport is. Its zero value is useful: it keeps events in
+// memory and offers them on loopback.
+type Config struct {
+	Name      string   // shown as the source; default: the program's name
+	Dir       string   // keys, furls, rings, incidents; "" keeps all in memory
+	RingDir   string   // where the rings' file is instead, for example a tmpfs
+	RingBytes int      // memory for events in all; default 16 MiB, or $FLOG_RING_BYTES
+	Listen    string   // where to listen; default "tcp:127.0.0.1:0", the port kept in Dir; "off"
+	Location  string   // hints for the FURL; default from Listen
+	Gatherers []string // FURLs, or files of FURLs, one a line; re-read when they change
+
+	TrailingDelay  time.Duration // recorded after a trigger; default 5s, negative for none
+	TrailingEvents int           // recorded after a trigger at most; default 100, negative for none
+
+	Next       slog.Handler                                 // fed as well, or nil
+	NextFilter func(l slog.Level, facility string) bool     // what Next is fed; default: Info or above, not our own
+	Redact     func(groups []string, a slog.Attr) slog.Attr // applied to every attribute, as slog.HandlerOptions.ReplaceAttr
+	Log        *slog.Logger                                 // our own diagnostics; default discards
+}
+
+// Defaults of Config.
+const (
+	DefaultRingBytes      = 16 << 20
+	DefaultTrailingDelay  = 5 * time.Second
+	DefaultTrailingEvents = 100
+)
+
+// Logport is one process's recorder. Its methods may be called from any
+// goroutine, also after Close: events are then still kept in the rings, and
+// nothing more is done with them.
+type Logport struct {
+	cfg         Config
+	incarnation string
+	rings       *rings
+	clock       clock
+	redact      redactor
+	sources     sources
+	noFacility  *facility    // of events that name none
+	least       atomic.Int32 // no facility has a lower threshold
+	trigger     atomic.Int32 // events at this level or above are triggers
+	reports     reports
+
+	versions  versions
+	incidents *incidents
+	pump      *pump
+	publisher *publisher
+	slot      *slot // nil in memory
+	tub       *rpc.Tub
+	furl      atomic.Pointer[rpc.FURL]
+
+	ctx    context.Context // ends when Close begins
+	stop   context.CancelCauseFunc
+	late   context.Context // ends when Close waits no more
+	giveUp context.CancelFunc
+	wg     sync.WaitGroup
+	closed sync.Once
+}
+
+// ErrClosed is what waiting on a closed Logport ends with.
+var ErrClosed = errors.New("logport: closed")
+
+// ErrNoLocation is the error of FURL while there is nowhere to connect to.
+var ErrNoLocation = rpc.ErrNoLocation
+
+// Open begins recording. It fails only on a Config that can never work; what is
+// wrong with directories, ports or other processes is told by the first events.
+func Open(cfg Config) (*Logport, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	lp := &Logport{cfg: cfg, incarnation: newIncarnation()}
+	lp.ctx, lp.stop = context.WithCancelCause(context.Background())
+	lp.late, lp.giveUp = context.WithCancel(context.Background())
+	lp.redact.custom = cfg.Redact
+	lp.clock.set()
+	lp.rings = newRings(make([]byte, cfg.RingBytes), settings{})
+	lp.noFacility = lp.rings.facility("")
+	lp.updateLeast()
+	lp.trigger.Store(int32(event.Weird))
+	lp.versions.readBuild(cfg.Name)
+
+	lp.openSlot()
+	lp.incidents = newIncidents(lp, lp.openStore())
+	lp.pump = newPump(lp.rings)
+	lp.publisher = newPublisher(lp)
+	if err := lp.openTub(); err != nil {
+		lp.report(unusual, "the logport is not offered", slog.String("err", err.Error()))
+	}
+
+	lp.wg.Go(func() { lp.incidents.run(lp.ctx) })
+	lp.wg.Go(func() { lp.pump.run(lp.ctx) })
+	if len(cfg.Gatherers) > 0 && lp.tub != nil {
+		o := &offers{lp: lp, running: map[string]*rpc.Reconnector{}, told: map[string]string{}}
+		lp.wg.Go(func() { o.run(lp.ctx) })
+	}
+	return lp, nil
+}
+
+// openSlot takes a slot of Config.Dir, or says why all stays in memory.
+func (lp *Logport) openSlot() {
+	if lp.cfg.Dir == "" {
+		lp.report(event.Operational, "recording in memory: nothing survives the process")
+		return
+	}
+	s, err := openSlot(lp.cfg.Dir)
+	if err == nil {
+		if err = s.writable(); err == nil {
+			lp.slot = s
+			return
+		}
+		s.close()
+	}
+	lp.report(unusual, "recording in memory: nothing survives the process",
+		slog.String("dir", lp.cfg.Dir), slog.String("err", err.Error()))
+}
+
+// openStore opens the incidents of the slot, or a store in memory.
+func (lp *Logport) openStore() *incident.Store {
+	odd := func(file string, err error) {
+		lp.report(unusual, "a file among the incidents is none", slog.String("file", file), slog.String("err", err.Error()))
+	}
+	if lp.slot != nil {
+		s, err := incident.OpenStore(incident.StoreConfig{Dir: lp.slot.file("incidents"), Old: lp.cfg.Dir, Odd: odd, Log: lp.cfg.Log})
+		if err == nil {
+			return s
+		}
+		lp.report(unusual, "incidents are kept in memory", slog.String("err", err.Error()))
+	}
+	s, err := incident.OpenStore(incident.StoreConfig{Odd: odd})
+	if err != nil {
+		panic(err) // a store in memory needs nothing
+	}
+	return s
+}
+
+// openTub makes the Tub, listens, and registers the publisher.
+func (lp *Logport) openTub() error {
+	cfg := rpc.Config{Log: lp.cfg.Log}
+	if lp.slot != nil {
+		cfg.KeyFile = lp.slot.file("tub.pem")
+	}
+	tub, err := rpc.NewTub(cfg)
+	if err != nil {
+		return err
+	}
+	lp.tub = tub
+	location, err := lp.listen()
+	if err != nil {
+		return err
+	}
+	if location == "" {
+		return nil // gatherers are offered an object without a FURL
+	}
+	if err := tub.SetLocation(location); err != nil {
+		return err
+	}
+	var furl rpc.FURL
+	if lp.slot != nil {
+		furl, err = tub.RegisterFile(&lp.publisher.methods, lp.slot.file(furlFile))
+		lp.slot.linkFURL()
+	} else {
+		furl, err = tub.Register(&lp.publisher.methods, "")
+	}
+	if err != nil {
+		return err
+	}
+	lp.furl.Store(&furl)
+	return nil
+}
+
+// listen listens as Config says and returns the location to give to others.
+func (lp *Logport) listen() (location string, err error) {
+	location = lp.cfg.Location
+	if lp.cfg.Listen == "off" {
+		return location, nil
+	}
+	endpoint := lp.cfg.Listen
+	ownPort := endpoint == ""
+	if ownPort {
+		endpoint = "tcp:127.0.0.1:0"
+		if lp.slot != nil {
+			endpoint = "tcp:127.0.0.1:" + lp.slot.port()
+		}
+	}
+	addr, err := lp.tub.Listen(endpoint)
+	if err != nil && ownPort {
+		// The port kept from the last run is taken: any other will do.
+		addr, err = lp.tub.Listen("tcp:127.0.0.1:0")
+	}
+	if err != nil {
+		return location, err
+	}
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ownPort && lp.slot != nil {
+		if err := os.WriteFile(lp.slot.file("port"), []byte(port+"\n"), 0o600); err != nil {
+			lp.report(unusual, "the port cannot be kept", slog.String("err", err.Error()))
+		}
+	}
+	if location == "" {
+		if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+			host, _ = os.Hostname()
+		}
+		location = "tcp:" + net.JoinHostPort(host, port)
+	}
+	return location, nil
+}
+
+// FURL returns the address of the logport, which is also the permission to read
+// all events. The error is ErrNoLocation while there is none.
+func (lp *Logport) FURL() (string, error) {
+	f := lp.furl.Load()
+	if f == nil {
+		return "", ErrNoLocation
+	}
+	return f.String(), nil
+}
+
+func (c *Config) fill() error {
+	if c.Name == "" {
+		c.Name = filepath.Base(os.Args[0])
+	}
+	if c.RingBytes == 0 {
+		c.RingBytes = DefaultRingBytes
+		if s := os.Getenv("FLOG_RING_BYTES"); s != "" {
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				return fmt.Errorf("logport: FLOG_RING_BYTES is %q, want a number of bytes", s)
+			}
+			c.RingBytes = n
+		}
+	}
+	if c.RingBytes < minRingBytes {
+		return fmt.Errorf("logport: %d bytes are too few for rings, want at least %d", c.RingBytes, minRingBytes)
+	}
+	if c.TrailingDelay == 0 {
+		c.TrailingDelay = DefaultTrailingDelay
+	}
+	if c.TrailingEvents == 0 {
+		c.TrailingEvents = DefaultTrailingEvents
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// newIncarnation returns the name of this run: 16 hex digits.
+func newIncarnation() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// buffer is where an event is encoded before it goes into a ring.
+type buffer struct{ b []byte }
+
+var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, 1024)} }}
+
+func (lp *Logport) begin(event.Level) *buffer {
+	e := buffers.Get().(*buffer)
+	e.b = e.b[:0]
+	return e
+}
+
+// finish completes the event in e, puts it into its ring and gives e back.
+//
+// Hot path: BenchmarkLog, TestLogDoesNotAllocate.
+func (lp *Logport) finish(ctx context.Context, e *buffer, level event.Level, p *placing) event.Num {
+	if p.format != "" {
+		e.b = event.AppendFormat(e.b, p.format)
+	}
+	if p.parent == event.NoNum && ctx != nil {
+		if n, ok := ctx.Value(parentInContext{}).(event.Num); ok {
+			e.b = event.AppendParent(e.b, n)
+		}
+	}
+	f := lp.noFacility
+	if p.facility != "" {
+		f = lp.rings.facility(p.facility)
+	}
+	num := event.NoNum
+	if int32(level) >= f.threshold.Load() {
+		if len(e.b) > lp.rings.maxRecord {
+			e.b = shrink(e.b, lp.rings.maxRecord)
+		}
+		num = lp.rings.append(lp.rings.ring(f, level.Band()), e.b)
+		if lp.isTrigger(level, e.b) {
+			lp.incidents.triggered(num, e.b)
+		}
+	}
+	if cap(e.b) <= 8<<10 { // one long event must not make every buffer long
+		buffers.Put(e)
+	}
+	return num
+}
+
+// isTrigger reports whether an event is one.
+func (lp *Logport) isTrigger(level event.Level, _ event.Record) bool {
+	return int32(level) >= lp.trigger.Load()
+}
+
+func (lp *Logport) minThreshold() event.Level { return event.Level(lp.least.Load()) }
+
+// SetThreshold makes events of facility, and of its dotted children unless they
+// have a setting of their own, only from level up; "" is the default for all.
+// The default is NOISY.
+func (lp *Logport) SetThreshold(facility string, level event.Level) {
+	a := lp.rings
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t.settings.thresholds == nil {
+		a.t.settings.thresholds = map[string]event.Level{}
+	}
+	a.t.settings.thresholds[facility] = level
+	for name, f := range *a.facilities.Load() {
+		f.threshold.Store(int32(a.t.settings.threshold(name)))
+	}
+	lp.least.Store(int32(a.t.settings.least()))
+}
+
+func (lp *Logport) updateLeast() {
+	lp.rings.mu.Lock()
+	defer lp.rings.mu.Unlock()
+	lp.least.Store(int32(lp.rings.t.settings.least()))
+}
+
+// SetRing bounds the ring of facility, and of its dotted children unless they
+// have a setting of their own, for the band of level, in bytes; "" is the
+// default for all, 0 bytes lift the bound. A ring keeps at least one segment.
+func (lp *Logport) SetRing(facility string, level event.Level, bytes int) {
+	lp.setRing(facility, level, ringSize{bytes: bytes})
+}
+
+// SetRingEvents is SetRing with a bound in events, as the original has it.
+func (lp *Logport) SetRingEvents(facility string, level event.Level, events int) {
+	lp.setRing(facility, level, ringSize{events: events})
+}
+
+func (lp *Logport) setRing(facility string, level event.Level, size ringSize) {
+	a := lp.rings
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t.settings.rings == nil {
+		a.t.settings.rings = map[ringKey]ringSize{}
+	}
+	a.t.settings.rings[ringKey{facility, level.Band()}] = size
+	for _, r := range *a.all.Load() {
+		r.mu.Lock()
+		r.t.maxBytes, r.t.limit = a.t.settings.ring(r.fac.name, event.Levels[r.band])
+		r.mu.Unlock()
+	}
+}
+
+// DeclareIncident makes an incident of what has been logged: the button for "that
+// was weird". It logs a trigger with this message and returns its number.
+func (lp *Logport) DeclareIncident(ctx context.Context, reason string, attrs ...slog.Attr) event.Num {
+	return lp.Log(ctx, event.Weird.Slog(), reason, attrs...)
+}
+
+// Flush returns when the incidents of all triggers logged so far are on disk. It
+// ends the trailing window of the one being recorded: it is for a program that
+// is about to exit.
+func (lp *Logport) Flush(ctx context.Context) error { return lp.incidents.flush(ctx) }
+
+// Stats are counts since Open.
+type Stats struct {
+	Events            uint64 // logged, at or above the thresholds
+	Triggers          uint64
+	Incidents         uint64 // recorded
+	Subscribers       int    // now
+	SubscriberDropped uint64 // events that subscribers were too slow for
+	PinLost           uint64 // events lost to an incident because the reserve was used up
+}
+
+// Stats returns the counts so far.
+func (lp *Logport) Stats() Stats {
+	lp.rings.mu.Lock()
+	pinLost := lp.rings.t.pinLost
+	lp.rings.mu.Unlock()
+	return Stats{
+		Events:            lp.rings.next.Load(),
+		Triggers:          lp.incidents.declared.Load(),
+		Incidents:         lp.incidents.recorded.Load(),
+		Subscribers:       int(lp.publisher.active.Load()),
+		SubscriberDropped: lp.publisher.dropped.Load(),
+		PinLost:           pinLost,
+	}
+}
+
+// closeWait is how long Close waits for subscribers to take what is queued.
+const closeWait = time.Second
+
+// Close ends recording: an incident being recorded is finished, and what is
+// queued for subscribers is delivered if that takes no longer than a second. It
+// may be repeated.
+func (lp *Logport) Close() error {
+	var errs []error
+	lp.closed.Do(func() {
+		lp.stop(ErrClosed)
+		lp.wg.Wait()
+		timer := time.AfterFunc(closeWait, lp.giveUp)
+		lp.publisher.wg.Wait()
+		timer.Stop()
+		lp.giveUp()
+		if lp.tub != nil {
+			errs = append(errs, lp.tub.Close())
+		}
+		errs = append(errs, lp.incidents.store.Close(), lp.slot.close())
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,479 @@
+package logport
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// rings keep encoded events in one block of memory of fixed size: one ring for
+// each facility and level band, each a list of segments, oldest first.
+//
+//	mem      │ block │ block │ block │ …          16 KiB each, free or in a segment
+//	block    = ring, part, parts, serial, record*  parts of a long record, else 0 of 1
+//	record   = length, checksum, number, payload   payload: event.Record
+//	segment  = one block, or all that one long record takes
+//
+// A block's header names its ring, and a record's checksum covers the segment's
+// serial number, so that what the rings hold can be found in the bytes alone:
+// mem may be a file that outlives the process.
+//
+// Logging takes the lock of one ring. Only when a ring's segment is full does it
+// take the lock of all, mu, and then ring locks, never the other way round.
+//
+// Who gives way when the memory is used up: the facility with the most blocks,
+// there the ring with the most, there the oldest segment. So a noisy facility
+// takes what nobody needs, and never another's fair share.
+//
+// A trigger pins: segments that began before it are not given away until the
+// recorder has read them, and a reserve serves the writers meanwhile.
+type rings struct {
+	next atomic.Uint64 // number of the next event
+	pin  atomic.Uint64 // segments whose first number is below it are pinned; 0: none
+	news news          // wakes who waits for events
+
+	facilities atomic.Pointer[map[string]*facility] // replaced, never changed
+	all        atomic.Pointer[[]*ring]              // replaced, never changed; in order of creation
+
+	maxRecord int // bytes of one payload, at most
+
+	mu sync.Mutex
+	t  arena // guarded by mu
+}
+
+// arena is the memory of the rings and who has which part.
+type arena struct {
+	mem      []byte
+	free     []uint32 // blocks
+	total    int      // blocks in all
+	reserve  int      // blocks kept for the time of a pin
+	maxRings int
+	serial   uint64 // of the next segment
+	pinLost  uint64 // events in pinned segments that were given up, ever
+	settings settings
+}
+
+const (
+	blockSize    = 16 << 10 // a segment's size; a ring holds at least one
+	blockHeader  = 16       // ring, part, parts, serial
+	blockData    = blockSize - blockHeader
+	recordHeader = 16       // length, checksum, number
+	maxBlocks    = 4        // of one segment: a record of maxPayload and its headers
+	maxPayload   = 60 << 10 // bytes of one encoded event
+
+	minRingBytes = 16 * blockSize // two facilities, two bands each, and room to move
+)
+
+const maxFacilities = 64
+
+// otherFacility names the facility whose rings serve all beyond maxFacilities.
+const otherFacility = "(other)"
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// facility is one facility's settings and rings.
+type facility struct {
+	name      string
+	threshold atomic.Int32 // events below are not made
+	rings     [len(event.Levels)]atomic.Pointer[ring]
+	blocks    int // guarded by rings.mu
+}
+
+// ring holds the events of one facility and level band.
+type ring struct {
+	fac  *facility
+	band int
+	id   uint32
+
+	mu sync.Mutex
+	t  ringTable // guarded by mu
+}
+
+type ringTable struct {
+	segments []segment // oldest first, from index gone; the last one is being written
+	gone     int       // segments at the front that were dropped
+	cur      []byte    // the area of the last one
+	used     int       // of cur
+	serial   uint64    // of the last one
+	count    int       // events in all segments
+	limit    int       // events kept at most; 0: as many as fit
+	maxBytes int       // bytes kept at most; 0: as many as there is room for
+}
+
+// live returns the segments, oldest first.
+func (t *ringTable) live() []segment { return t.segments[t.gone:] }
+
+// segment is a run of records in one block, or one record in several.
+type segment struct {
+	serial      uint64
+	first, last event.Num // meaningless while count is 0
+	count       int
+	used        int // bytes of records
+	blocks      [maxBlocks]uint32
+	n           int // blocks used of them
+}
+
+func newRings(mem []byte, s settings) *rings {
+	total := len(mem) / blockSize
+	a := &rings{}
+	a.t = arena{
+		mem:      mem,
+		total:    total,
+		reserve:  total / 8,
+		maxRings: total / 2,
+		serial:   1,
+		settings: s,
+	}
+	a.maxRecord = min(maxPayload, (total-a.t.reserve)*blockSize/4)
+	for i := total - 1; i >= 0; i-- {
+		a.t.free = append(a.t.free, uint32(i))
+	}
+	a.facilities.Store(&map[string]*facility{})
+	a.all.Store(&[]*ring{})
+	return a
+}
+
+// facility returns the facility of this name, made at its first use.
+func (a *rings) facility(name string) *facility {
+	if f := (*a.facilities.Load())[name]; f != nil {
+		return f
+	}
+	return a.newFacility(name)
+}
+
+func (a *rings) newFacility(name string) *facility {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := *a.facilities.Load()
+	if f := known[name]; f != nil {
+		return f
+	}
+	// A total too small for many rings lowers the number of facilities: each may
+	// want all its bands.
+	if name != otherFacility && len(known) >= max(1, min(maxFacilities, a.t.maxRings/2)) {
+		if f := known[otherFacility]; f != nil {
+			return f
+		}
+		name = otherFacility
+	}
+	f := &facility{name: strings.Clone(name)}
+	f.threshold.Store(int32(a.t.settings.threshold(name)))
+	more := make(map[string]*facility, len(known)+1)
+	for k, v := range known {
+		more[k] = v
+	}
+	more[f.name] = f
+	a.facilities.Store(&more)
+	return f
+}
+
+// ring returns the facility's ring for this band, made at its first use; nil if
+// there is no room for one more and the facility has none that can serve.
+func (a *rings) ring(f *facility, band int) *ring {
+	if r := f.rings[band].Load(); r != nil {
+		return r
+	}
+	return a.newRing(f, band)
+}
+
+func (a *rings) newRing(f *facility, band int) *ring {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r := f.rings[band].Load(); r != nil {
+		return r
+	}
+	all := *a.all.Load()
+	if len(all) >= a.t.maxRings {
+		// No floor left for another ring: the nearest band of the facility
+		// serves, or any ring at all.
+		serves := all[len(all)-1]
+		for d := 1; d < len(f.rings); d++ {
+			if b := band - d; b >= 0 && f.rings[b].Load() != nil {
+				serves = f.rings[b].Load()
+				break
+			}
+			if b := band + d; b < len(f.rings) && f.rings[b].Load() != nil {
+				serves = f.rings[b].Load()
+				break
+			}
+		}
+		f.rings[band].Store(serves)
+		return serves
+	}
+	r := &ring{fac: f, band: band, id: uint32(len(all) + 1)}
+	r.t.maxBytes, r.t.limit = a.t.settings.ring(f.name, event.Levels[band])
+	f.rings[band].Store(r)
+	more := append(all[:len(all):len(all)], r)
+	a.all.Store(&more)
+	return r
+}
+
+// append stores a payload of at most maxRecord bytes and returns its number.
+//
+// Hot path: BenchmarkLog, TestLogDoesNotAllocate.
+func (a *rings) append(r *ring, payload []byte) event.Num {
+	sum := crc32.Update(0, castagnoli, payload)
+	r.mu.Lock()
+	for r.t.used+recordHeader+len(payload) > len(r.t.cur) {
+		r.mu.Unlock()
+		if recordHeader+len(payload) > blockData {
+			return a.appendLong(r, payload, sum)
+		}
+		a.grow(r, recordHeader+len(payload))
+		r.mu.Lock()
+	}
+	num := a.next.Add(1) - 1
+	b := r.t.cur[r.t.used : r.t.used+recordHeader+len(payload)]
+	copy(b[recordHeader:], payload)
+	putRecordHeader(b, len(payload), sum, num, r.t.serial)
+	r.t.used += len(b)
+	r.t.note(event.Num(num))
+	r.mu.Unlock()
+	a.news.tell()
+	return event.Num(num)
+}
+
+// note counts a record just written to the last segment.
+func (t *ringTable) note(num event.Num) {
+	s := &t.segments[len(t.segments)-1]
+	if s.count == 0 {
+		s.first = num
+	}
+	s.last = num
+	s.count++
+	s.used = t.used
+	t.count++
+}
+
+// putRecordHeader writes a record's header in front of its payload, the length
+// last: a process that dies here leaves the record unmade.
+func putRecordHeader(b []byte, length int, sum uint32, num, serial uint64) {
+	binary.LittleEndian.PutUint64(b[8:], num)
+	binary.LittleEndian.PutUint32(b[4:], checksum(sum, num, serial))
+	binary.LittleEndian.PutUint32(b, uint32(length))
+}
+
+// checksum binds a payload's sum to the record's number and to the segment it
+// stands in: what an earlier use of the block left is not taken for a record.
+func checksum(sum uint32, num, serial uint64) uint32 {
+	x := (num ^ serial*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
+	return sum ^ uint32(x>>32)
+}
+
+// grow gives r an empty last segment of one block, unless another goroutine
+// just did.
+func (a *rings) grow(r *ring, need int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.mu.Lock()
+	full := r.t.used+need > len(r.t.cur)
+	r.mu.Unlock()
+	if full {
+		a.addSegment(r, 1)
+	}
+}
+
+// appendLong stores a payload that takes a segment of its own, of several
+// blocks.
+func (a *rings) appendLong(r *ring, payload []byte, sum uint32) event.Num {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := (recordHeader + len(payload) + blockData - 1) / blockData
+	s := a.addSegment(r, n)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	num := a.next.Add(1) - 1
+	area := a.t.area(s.blocks[0])
+	rest := payload[copy(area[recordHeader:], payload):]
+	for _, b := range s.blocks[1:n] {
+		rest = rest[copy(a.t.area(b), rest):]
+	}
+	putRecordHeader(area, len(payload), sum, num, s.serial)
+	r.t.used = recordHeader + len(payload)
+	r.t.note(event.Num(num))
+	r.t.cur = nil // what follows begins a segment
+	a.news.tell()
+	return event.Num(num)
+}
+
+// addSegment appends an empty segment of n blocks to r. Its caller holds a.mu.
+func (a *rings) addSegment(r *ring, n int) segment {
+	a.makeRoom(r, n)
+	s := segment{serial: a.t.serial, n: n}
+	a.t.serial++
+	for i := range n {
+		last := len(a.t.free) - 1
+		b := a.t.free[last]
+		a.t.free = a.t.free[:last]
+		s.blocks[i] = b
+
+		head := a.t.mem[int(b)*blockSize:]
+		clear(head[:blockHeader+recordHeader])
+		binary.LittleEndian.PutUint64(head[8:], s.serial)
+		binary.LittleEndian.PutUint16(head[6:], uint16(n))
+		binary.LittleEndian.PutUint16(head[4:], uint16(i))
+		binary.LittleEndian.PutUint32(head[0:], r.id)
+	}
+	r.fac.blocks += n
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.t.segments = append(r.t.segments, s)
+	r.t.cur, r.t.used, r.t.serial = a.t.area(s.blocks[0]), 0, s.serial
+	return s
+}
+
+// area is the part of a block that holds records.
+func (t *arena) area(block uint32) []byte {
+	return t.mem[int(block)*blockSize+blockHeader : (int(block)+1)*blockSize]
+}
+
+// makeRoom sees to it that n blocks are free for r. Its caller holds a.mu.
+func (a *rings) makeRoom(r *ring, n int) {
+	a.trim(r)
+	spare := a.t.reserve
+	if a.pin.Load() != 0 {
+		spare = 0 // this is what the reserve is for
+	}
+	// A few more than needed are given back at a time, so that a reserve spent
+	// during a pin comes back without one call paying for all of it.
+	for tries := 0; len(a.t.free) < n+spare && (len(a.t.free) < n || tries < 4); tries++ {
+		if a.giveWay(r, unpinned) {
+			continue
+		}
+		if len(a.t.free) >= n {
+			return
+		}
+		if !a.giveWay(r, oldestPinned) && !a.giveWay(r, anyAtAll) {
+			panic("logport: the rings hold no segment and have no room")
+		}
+	}
+}
+
+// trim drops r's oldest segments that its own limits do not allow.
+func (a *rings) trim(r *ring) {
+	for {
+		r.mu.Lock()
+		t := &r.t
+		live := t.live()
+		over := len(live) > 1 && !a.pinned(&live[0]) &&
+			(t.limit > 0 && t.count-live[0].count >= t.limit || t.maxBytes > 0 && len(live)*blockSize >= t.maxBytes)
+		r.mu.Unlock()
+		if !over {
+			return
+		}
+		a.drop(r)
+	}
+}
+
+// pinned reports whether the recorder still needs s.
+func (a *rings) pinned(s *segment) bool {
+	return s.count > 0 && uint64(s.first) < a.pin.Load()
+}
+
+// giveUp says what may be given up to make room, ever more.
+type giveUp int
+
+const (
+	unpinned     giveUp = iota // a segment that nobody needs, of the ring that has most
+	oldestPinned               // the oldest segment of all
+	anyAtAll                   // also a ring's only one: long records may fill all the floor
+)
+
+// giveWay drops one segment and reports whether one could be.
+func (a *rings) giveWay(asks *ring, what giveUp) bool {
+	var victim *ring
+	var best candidate
+	for _, r := range *a.all.Load() {
+		c := candidate{blocks: r.fac.blocks, asks: r == asks}
+		r.mu.Lock()
+		live := r.t.live()
+		c.segments = len(live)
+		can := c.segments > 1 || c.segments == 1 && what == anyAtAll
+		if can {
+			c.first = live[0].first
+			can = what != unpinned || !a.pinned(&live[0])
+		}
+		r.mu.Unlock()
+		if can && (victim == nil || c.before(best, what)) {
+			victim, best = r, c
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	if lost, pinned := a.drop(victim); pinned {
+		a.t.pinLost += uint64(lost)
+	}
+	return true
+}
+
+// candidate is what decides who gives way.
+type candidate struct {
+	blocks   int // of its facility
+	segments int
+	first    event.Num
+	asks     bool
+}
+
+// before reports whether c gives way rather than d: the larger facility, the
+// larger ring, the one that asks; among pinned segments the oldest.
+func (c candidate) before(d candidate, what giveUp) bool {
+	switch {
+	case what != unpinned:
+		return c.first < d.first
+	case c.blocks != d.blocks:
+		return c.blocks > d.blocks
+	case c.segments != d.segments:
+		return c.segments > d.segments
+	}
+	return c.asks
+}
+
+// drop gives the blocks of r's oldest segment back and returns the number of
+// events in it and whether it was pinned. Its caller holds a.mu.
+func (a *rings) drop(r *ring) (events int, pinned bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := &r.t
+	s := t.live()[0]
+	t.gone++
+	if t.gone == len(t.segments) {
+		t.cur, t.used = nil, 0
+	}
+	if t.gone > len(t.segments)/2 {
+		t.segments = append(t.segments[:0], t.live()...)
+		t.gone = 0
+	}
+	t.count -= s.count
+	for _, b := range s.blocks[:s.n] {
+		// Marked free, so that a reader of a dead process's memory passes it by.
+		binary.LittleEndian.PutUint32(a.t.mem[int(b)*blockSize:], 0)
+		a.t.free = append(a.t.free, b)
+	}
+	r.fac.blocks -= s.n
+	return s.count, a.pinned(&s)
+}
+
+// unpin ends the pin of a recorder that has read all up to num, unless a later
+// trigger has raised it.
+func (a *rings) unpin(num event.Num) {
+	if p := a.pin.Load(); p <= uint64(num)+1 {
+		a.pin.CompareAndSwap(p, 0)
+	}
+}
+
+// pinBefore pins all events numbered num or below.
+func (a *rings) pinBefore(num event.Num) {
+	for {
+		p := a.pin.Load()
+		if p > uint64(num) || a.pin.CompareAndSwap(p, uint64(num)+1) {
+			return
+		}
+	}
+}

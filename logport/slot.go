@@ -1,0 +1,99 @@
+package logport
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// slot is the part of a Config.Dir that one process has the use of. Several
+// processes may share a Dir: each locks the first free slot.
+//
+//	DIR/logport.furl → 0/logport.furl
+//	DIR/0/  tub.pem port logport.furl control.furl rings-INCARNATION incidents/
+//	DIR/1/  …
+type slot struct {
+	path string
+	lock *os.File // the directory, locked; a collected file would drop the lock
+}
+
+const maxSlots = 16
+
+// errNoSlot is what openSlot's error wraps if all slots are in use.
+var errNoSlot = fmt.Errorf("all %d slots are in use by other processes", maxSlots)
+
+// openSlot makes dir, and locks its first free slot.
+func openSlot(dir string) (*slot, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for i := range maxSlots {
+		path := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return &slot{path: path, lock: f}, nil
+		}
+		f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+	return nil, errNoSlot
+}
+
+func (s *slot) file(name string) string { return filepath.Join(s.path, name) }
+
+// writable reports why nothing can be written to the slot, nil if it can.
+func (s *slot) writable() error {
+	f, err := os.CreateTemp(s.path, "probe-*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 1))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+// linkFURL makes DIR/logport.furl lead to slot 0's, so that `flogtool tail DIR`
+// finds it. What stands there already, if it is no link, is left alone.
+func (s *slot) linkFURL() {
+	if filepath.Base(s.path) != "0" {
+		return
+	}
+	link := filepath.Join(filepath.Dir(s.path), furlFile)
+	if _, err := os.Lstat(link); errors.Is(err, os.ErrNotExist) {
+		os.Symlink(filepath.Join("0", furlFile), link)
+	}
+}
+
+// port returns the port number kept in the slot, "0" if there is none.
+func (s *slot) port() string {
+	data, err := os.ReadFile(s.file("port"))
+	if err != nil {
+		return "0"
+	}
+	port := strings.TrimSpace(string(data))
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "0"
+	}
+	return port
+}
+
+func (s *slot) close() error {
+	if s == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+const furlFile = "logport.furl"
