@@ -3,6 +3,7 @@ package logport
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -177,6 +178,25 @@ func (t *arena) appendSegment(dst []byte, s *segment, off int) []byte {
 		dst = append(dst, part...)
 	}
 	return dst
+}
+
+// Buffered yields what the rings hold now, in the order of numbers. Logging goes
+// on meanwhile; what a ring overwrites before it is read is left out.
+func (lp *Logport) Buffered() iter.Seq[*event.Event] {
+	return func(yield func(*event.Event) bool) {
+		c := newCursor(lp.rings, 0)
+		c.cut()
+		for {
+			num, rec, ok := c.read()
+			if !ok {
+				return
+			}
+			e, err := rec.Event(num, lp.incarnation)
+			if err == nil && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // news wakes goroutines that wait for events. Logging pays one atomic load while

@@ -190,7 +190,8 @@ func (lp *Logport) appendAny(b []byte, v any) []byte {
 }
 
 // readable returns v as a value of the event model: errors, Stringers and
-// TextMarshalers as their text, what has a JSON form as that, else as %+v.
+// TextMarshalers as their text, what has a JSON form as that, else its type and
+// why it has none.
 func readable(v any) (out any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -200,6 +201,8 @@ func readable(v any) (out any, err error) {
 	switch v := v.(type) {
 	case nil, bool, int, int64, uint64, float64, string:
 		return v, nil
+	case complex128:
+		return fmt.Sprint(v), nil
 	case error:
 		return v.Error(), nil
 	case event.Num:
@@ -221,12 +224,15 @@ func readable(v any) (out any, err error) {
 			return string(t), nil
 		}
 	}
-	if data, err := json.Marshal(v); err == nil {
-		if value, err := event.ParseJSON(data); err == nil {
-			return value, nil
-		}
+	data, err := json.Marshal(v)
+	if err == nil {
+		out, err = event.ParseJSON(data)
 	}
-	return fmt.Sprintf("%+v", v), nil
+	if err != nil {
+		// Not %+v: a map that holds itself would end the process there.
+		return fmt.Sprintf("(%T: %v)", v, err), nil
+	}
+	return out, nil
 }
 
 // shrink returns the record b made smaller than max bytes: its longest texts
