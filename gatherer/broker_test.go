@@ -1,0 +1,204 @@
+package gatherer
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func openTestBroker(t *testing.T, root *os.Root, change func(*messagingSettings)) *broker {
+	t.Helper()
+	cfg := defaults().NATS
+	if change != nil {
+		change(&cfg)
+	}
+	b, err := openBroker(root, cfg, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.close)
+	return b
+}
+
+// TestBrokerPublishesOnce: a gatherer killed between publishing and noting it
+// publishes again, and the stream still has one message, also after a restart.
+func TestBrokerPublishesOnce(t *testing.T) {
+	root := openTestRoot(t)
+	const subject = "flog.incident.unknown.02b4.incident-1"
+	for range 2 {
+		b := openTestBroker(t, root, nil)
+		if _, err := b.streams(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := b.publish(t.Context(), subject, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.close()
+	}
+	b := openTestBroker(t, root, nil)
+	if _, err := b.streams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	info, err := b.stream.Info(t.Context())
+	if err != nil || info.State.Msgs != 1 {
+		t.Errorf("the stream has %d messages, want 1 (%v)", info.State.Msgs, err)
+	}
+}
+
+func TestBrokerObjects(t *testing.T) {
+	b := openTestBroker(t, openTestRoot(t), func(cfg *messagingSettings) { cfg.MaxStore = 8 << 20 })
+	file := make([]byte, 1<<20)
+	rand.Read(file)
+	// The bucket has room for three of them: the last ones are there, whole.
+	names := []string{"i/1", "i/2", "i/3", "i/4", "i/5", "i/6"}
+	for _, name := range names {
+		if err := b.put(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil {
+			t.Fatalf("put %s: %v", name, err)
+		}
+	}
+	got, err := b.store.GetBytes(t.Context(), "i/6")
+	if err != nil || !bytes.Equal(got, file) {
+		t.Errorf("GetBytes = %d bytes, %v; want the file", len(got), err)
+	}
+	if _, err := b.store.GetBytes(t.Context(), "i/1"); err == nil {
+		t.Error("the oldest file is still there: nothing has made room")
+	}
+}
+
+// TestBrokerStoreInUse: two servers on one directory would both start.
+func TestBrokerStoreInUse(t *testing.T) {
+	root := openTestRoot(t)
+	openTestBroker(t, root, nil)
+	_, err := openBroker(root, defaults().NATS, quiet)
+	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("openBroker = %v, want that the directory is in use", err)
+	}
+}
+
+func TestBrokerDoesNotStart(t *testing.T) {
+	root := openTestRoot(t)
+	if err := root.Mkdir(natsDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// A file where the server wants a directory.
+	if err := root.WriteFile("nats/jetstream", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := openBroker(root, defaults().NATS, quiet)
+	if err == nil || !strings.Contains(err.Error(), "embedded NATS server did not start") || strings.Contains(err.Error(), "does not say why") {
+		t.Errorf("openBroker = %v, want why the server did not start", err)
+	}
+}
+
+// TestBrokerReaders: subscribers read all that is published and can publish
+// nothing in our name.
+func TestBrokerReaders(t *testing.T) {
+	root := openTestRoot(t)
+	if err := root.WriteFile("password", []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := openTestBroker(t, root, func(cfg *messagingSettings) {
+		cfg.Listen, cfg.User, cfg.PasswordFile = "127.0.0.1:0", "reader", "password"
+	})
+	if _, err := nats.Connect("nats://" + b.addr); err == nil {
+		t.Error("connected without a password")
+	}
+	errs := make(chan error, 10)
+	nc, err := nats.Connect("nats://"+b.addr, nats.UserInfo("reader", "secret"),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync("flog.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go b.publishEvents(ctx)
+	b.event("flog.event.t.WEIRD.-", []byte("line"))
+	if m, err := sub.NextMsg(20 * time.Second); err != nil || string(m.Data) != "line" {
+		t.Errorf("NextMsg = %v, %v; want the event", m, err)
+	}
+	if _, err := b.streams(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.put(ctx, "o", 3, strings.NewReader("obj")); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, incidentStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.GetLastMsgForSubject(ctx, "flog.incident.a.b.c"); err != nil || string(m.Data) != "{}" {
+		t.Errorf("GetLastMsgForSubject = %v, %v", m, err)
+	}
+	store, err := js.ObjectStore(ctx, objectBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := store.GetBytes(ctx, "o"); err != nil || string(o) != "obj" {
+		t.Errorf("GetBytes = %q, %v", o, err)
+	}
+	nc.Publish("flog.incident.forged.b.c", nil)
+	nc.Flush()
+	select {
+	case err := <-errs:
+		if !strings.Contains(err.Error(), "Permissions Violation for Publish") {
+			t.Errorf("publishing gave %v, want a permissions violation", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a reader could publish")
+	}
+	if err := js.DeleteStream(ctx, incidentStream); err == nil {
+		t.Error("a reader could delete the stream")
+	}
+}
+
+func TestBrokerListenRules(t *testing.T) {
+	root := openTestRoot(t)
+	if err := os.WriteFile(filepath.Join(root.Name(), "open"), []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		cfg  messagingSettings
+		want string
+	}{
+		{messagingSettings{Listen: "0.0.0.0:0"}, "set nats.user"},
+		{messagingSettings{Listen: "4222"}, "missing port"},
+		{messagingSettings{Listen: "127.0.0.1:x"}, "is no port"},
+		{messagingSettings{Listen: "127.0.0.1:0", User: "u", PasswordFile: "none"}, "no such file"},
+		{messagingSettings{Listen: "127.0.0.1:0", User: "u", PasswordFile: "open"}, "others can read"},
+	} {
+		cfg := defaults().NATS
+		cfg.Listen, cfg.User, cfg.PasswordFile = tt.cfg.Listen, tt.cfg.User, tt.cfg.PasswordFile
+		b, err := openBroker(root, cfg, quiet)
+		if err == nil {
+			b.close()
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("openBroker(listen %q) = %v, want an error with %q", tt.cfg.Listen, err, tt.want)
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package gatherer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func openTestRoot(t *testing.T) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
+func openTestLogs(t *testing.T, root *os.Root, compress string, now time.Time) *logs {
+	t.Helper()
+	cfg := defaults().Logs
+	cfg.Compress = compress
+	l, err := openLogs(root, cfg, quiet, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.close() })
+	return l
+}
+
+func line(i int) []byte {
+	return flogfile.AppendEvent(nil, "tub", time.Unix(1700000000, 0), fmt.Appendf(nil, `{"num": %d}`, i))
+}
+
+// nums returns the numbers of the events in all log files of root, file by file
+// in the order of their names.
+func nums(t *testing.T, root *os.Root) (all []int, files []string) {
+	t.Helper()
+	entries, err := os.ReadDir(root.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "from-") {
+			continue
+		}
+		files = append(files, e.Name())
+		r, err := flogfile.Open(filepath.Join(root.Name(), e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			l, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", e.Name(), err)
+			}
+			if l.Kind&flogfile.KindEvent != 0 {
+				n, _ := l.Num()
+				all = append(all, int(n))
+			}
+		}
+		r.Close()
+	}
+	return all, files
+}
+
+var logNameForm = regexp.MustCompile(`^from-\d{4}-\d\d-\d\d--\d\d-\d\d-\d\dZ---to-(\d{4}-\d\d-\d\d--\d\d-\d\d-\d\dZ|present)\.flog$`)
+
+// TestRotationsInOneSecond: the original overwrites a file of the same name.
+func TestRotationsInOneSecond(t *testing.T) {
+	root := openTestRoot(t)
+	now := time.Date(2026, 11, 22, 16, 39, 24, 0, time.UTC)
+	l := openTestLogs(t, root, compressNone, now)
+	for i := range 5 {
+		if err := l.write(line(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.rotate(now.Add(time.Duration(i) * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// And a clock that went back an hour.
+	if err := l.write(line(5)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.rotate(now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	got, files := nums(t, root)
+	if want := []int{0, 1, 2, 3, 4, 5}; !slices.Equal(got, want) {
+		t.Errorf("events in %q are %v, want %v", files, got, want)
+	}
+	for i, f := range files {
+		if !logNameForm.MatchString(f) {
+			t.Errorf("file %q has another form of name", f)
+		}
+		if i == 0 {
+			continue
+		}
+		_, end, _, _ := parseLogName(files[i-1])
+		start, _, _, _ := parseLogName(f)
+		if !start.Equal(end) {
+			t.Errorf("%s does not begin where %s ends", f, files[i-1])
+		}
+	}
+}
+
+// TestRestartInOneSecond: the original appends to the file of the same name,
+// whose second magic line no reader gets over; and a killed one leaves a
+// present file for ever.
+func TestRestartInOneSecond(t *testing.T) {
+	root := openTestRoot(t)
+	now := time.Now()
+	for i := range 4 {
+		l := openTestLogs(t, root, compressNone, now)
+		if err := l.write(line(i)); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			l.t.file.Close() // killed
+			l.t.file = nil
+		} else if err := l.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, files := nums(t, root)
+	if want := []int{0, 1, 2, 3}; !slices.Equal(got, want) {
+		t.Errorf("events in %q are %v, want %v", files, got, want)
+	}
+	present := 0
+	for _, f := range files {
+		if strings.Contains(f, logPresent) {
+			present++
+		}
+	}
+	if present != 1 {
+		t.Errorf("%d present files in %q, want the last one alone", present, files)
+	}
+}
+
+func TestTornLineIsCut(t *testing.T) {
+	root := openTestRoot(t)
+	l := openTestLogs(t, root, compressNone, time.Now())
+	if err := l.write(line(7)); err != nil {
+		t.Fatal(err)
+	}
+	l.t.file.WriteAt([]byte(`{"from": "tub", "rx_`), l.t.size)
+	l.t.file.Close()
+	l.t.file = nil
+	openTestLogs(t, root, compressNone, time.Now())
+	if got, files := nums(t, root); !slices.Equal(got, []int{7}) {
+		t.Errorf("events in %q are %v, want the whole line", files, got)
+	}
+}
+
+// TestFullDisk: what was not written whole is not there at all, and the file
+// goes on.
+func TestFailedWrite(t *testing.T) {
+	root := openTestRoot(t)
+	l := openTestLogs(t, root, compressNone, time.Now())
+	if err := l.write(line(1)); err != nil {
+		t.Fatal(err)
+	}
+	name := logName(l.t.start, logPresent)
+	writable := l.t.file
+	readonly, err := root.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.t.file = readonly // its writes fail as those to a full disk do
+	if err := l.write(line(2)); err == nil {
+		t.Fatal("a write that cannot succeed did")
+	}
+	readonly.Close()
+	l.t.file = writable
+	if err := l.write(line(3)); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := nums(t, root); !slices.Equal(got, []int{1, 3}) {
+		t.Errorf("events are %v, want 1 and 3", got)
+	}
+}
+
+func TestCompression(t *testing.T) {
+	for _, form := range []string{compressZstd, compressBzip2} {
+		t.Run(form, func(t *testing.T) {
+			root := openTestRoot(t)
+			l := openTestLogs(t, root, form, time.Now())
+			said := newListener(t)
+			l.log = slog.New(said)
+			for i := range 1000 {
+				if err := l.write(line(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			kept := make(chan struct{})
+			go func() { defer close(kept); l.keep(ctx) }()
+			if err := l.rotate(time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			said.wait(t, "log file compressed")
+			cancel()
+			<-kept
+			got, files := nums(t, root)
+			if len(files) != 2 || !strings.HasSuffix(files[0], ".flog."+form) {
+				t.Errorf("files are %q, want one compressed and the present one", files)
+			}
+			if len(got) != 1000 || got[999] != 999 {
+				t.Errorf("%d events in the files, want 1000", len(got))
+			}
+		})
+	}
+}
+
+// TestCompressionCutShort: a gatherer that was killed while it compressed
+// leaves the plain file, a temporary one, and perhaps an old compressed one.
+func TestCompressionCutShort(t *testing.T) {
+	root := openTestRoot(t)
+	name := "from-2026-11-22--16-18-44Z---to-2026-11-22--16-19-15Z.flog"
+	plain := append([]byte(flogfile.Magic), line(1)...)
+	for file, text := range map[string][]byte{
+		name: plain, name + ".zst": []byte("half"), name + ".zst.ABCDEFGH.tmp": []byte("half"),
+	} {
+		if err := root.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := openTestLogs(t, root, compressZstd, time.Now())
+	if err := l.compress(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	got, files := nums(t, root)
+	if !slices.Equal(got, []int{1}) || len(files) != 2 {
+		t.Errorf("files are %q with events %v", files, got)
+	}
+	if _, err := root.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the plain file is still there: %v", err)
+	}
+}
+
+func TestWholeLines(t *testing.T) {
+	for text, want := range map[string]int64{
+		"": 0, "a": 0, "a\n": 2, "a\nb": 2, "a\nb\n": 4,
+		"a\n" + strings.Repeat("x", 200_000): 2,
+	} {
+		name := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := wholeLines(f, int64(len(text))); got != want || err != nil {
+			t.Errorf("wholeLines(%.10q) = %d, %v, want %d", text, got, err, want)
+		}
+		f.Close()
+	}
+}
