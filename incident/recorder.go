@@ -147,6 +147,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 		end = w.trigger.Num + 1
 		w.rec.Reason = ByTime
 	}
+	seen := event.Num(0) // all below has been read, or is gone
 	trailing := 0
 	for {
 		if end == event.NoNum && window.Err() != nil {
@@ -156,7 +157,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 				w.rec.Reason = ByClose
 			}
 		}
-		if end != event.NoNum && w.rec.Until >= end {
+		if end != event.NoNum && seen >= end {
 			break
 		}
 		num, rec, err := src.Next(window)
@@ -169,6 +170,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 		if num >= end {
 			break
 		}
+		seen = num + 1
 		if num <= w.trigger.Num {
 			if err := w.write(num, rec, declared); err != nil {
 				return err
