@@ -38,9 +38,15 @@ func Format(e *Event) string { return string(AppendText(nil, e)) }
 // surrogate is appended as WTF-8.
 func AppendText(dst []byte, e Source) []byte {
 	if format, ok := e.Get("format"); ok {
-		pattern, ok := banana.Text(format)
+		pattern, ok := textOf(format)
 		if !ok {
-			return append(appendStr(dst, format), failed...)
+			// No pattern that could be shown: as the original.
+			message, _ := e.Get("message")
+			text, ok := textOf(message)
+			if !ok {
+				text = "[no message]"
+			}
+			return append(append(dst, text...), failed...)
 		}
 		return appendFormatted(dst, pattern, mapping{e})
 	}
@@ -52,11 +58,11 @@ func AppendText(dst []byte, e Source) []byte {
 		}
 		return appendMessage(dst, message)
 	}
-	pattern, ok := banana.Text(message)
+	pattern, ok := textOf(message)
 	if !ok {
 		// The original dies here. Message and arguments are shown side by side.
 		if has {
-			dst = append(appendStr(dst, message), ' ')
+			dst = append(AppendStr(dst, message), ' ')
 		}
 		return append(appendRepr(dst, args, 0), failed...)
 	}
@@ -78,13 +84,55 @@ func appendFormatted(dst []byte, pattern string, values any) []byte {
 	return out
 }
 
-// appendMessage appends a message, which the original always has as text; bytes
-// are text of a Python 2 peer.
 func appendMessage(dst []byte, message any) []byte {
-	if s, ok := banana.Text(message); ok {
+	if s, ok := textOf(message); ok {
 		return append(dst, s...)
 	}
-	return appendStr(dst, message)
+	return AppendStr(dst, message)
+}
+
+// textOf returns v as text if it is text or bytes, which are text of a Python 2
+// peer. In files bytes have become an UnJSONable object that has their source
+// form.
+func textOf(v any) (string, bool) {
+	d, ok := v.(Dict)
+	if !ok {
+		return banana.Text(v)
+	}
+	if kind, _ := d.Get("@"); kind != "UnJSONable" {
+		return "", false
+	}
+	repr, _ := d.Get("repr")
+	s, _ := repr.(string)
+	if len(s) < 3 || s[0] != 'b' || s[1] != s[len(s)-1] || s[1] != '\'' && s[1] != '"' {
+		return "", false
+	}
+	text, err := unquoteBytes(s[2 : len(s)-1])
+	return text, err == nil
+}
+
+// unquoteBytes reads what stands between the quotes of Python's bytes.
+func unquoteBytes(s string) (string, error) {
+	var b []byte
+	for s != "" {
+		// Of Go's escapes these are a part; both quotes may be escaped.
+		if strings.HasPrefix(s, `\'`) || strings.HasPrefix(s, `\"`) {
+			b = append(b, s[1])
+			s = s[2:]
+			continue
+		}
+		c, multibyte, rest, err := strconv.UnquoteChar(s, 0)
+		if err != nil {
+			return "", err
+		}
+		if multibyte {
+			b = utf8.AppendRune(b, c)
+		} else {
+			b = append(b, byte(c))
+		}
+		s = rest
+	}
+	return string(b), nil
 }
 
 // mapping is a whole event as the one value of a pattern.
@@ -318,13 +366,13 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 	switch conversion {
 	case 's', 'r', 'a':
 		if conversion == 's' && f.width == 0 && f.prec < 0 {
-			p.dst = appendStr(p.dst, value)
+			p.dst = AppendStr(p.dst, value)
 			return true
 		}
 		var b []byte
 		switch conversion {
 		case 's':
-			b = appendStr(nil, value)
+			b = AppendStr(nil, value)
 		case 'r':
 			b = appendRepr(nil, value, 0)
 		case 'a':

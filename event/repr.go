@@ -16,9 +16,9 @@ import (
 // Spec: logging-semantics.md section 3.
 func AppendRepr(dst []byte, v any) []byte { return appendRepr(dst, v, 0) }
 
-// appendStr appends v as Python's str() has it: text as it is, all else as in
+// AppendStr appends v as Python's str() has it: text as it is, all else as in
 // its source form, except for exceptions, which show their traceback.
-func appendStr(dst []byte, v any) []byte {
+func AppendStr(dst []byte, v any) []byte {
 	switch v := v.(type) {
 	case string:
 		return append(dst, v...)

@@ -271,3 +271,26 @@ func rawFloat(raw []byte) (f float64, ok bool) {
 	f, err := strconv.ParseFloat(string(raw), 64) // no allocation: the text does not escape
 	return f, err == nil || errors.Is(err, strconv.ErrRange)
 }
+
+// AppendEventJSON appends the event as one JSON object in the form in which we
+// write it: copied if it stands so in the line, else read and written again.
+func (l *Line) AppendEventJSON(dst []byte) []byte {
+	raw, _ := l.find(l.outer, "d")
+	return AppendCanonical(dst, raw)
+}
+
+// AppendLine appends the whole line as we write it, without a line's end.
+func (l *Line) AppendLine(dst []byte) []byte { return AppendCanonical(dst, l.Raw) }
+
+// AppendCanonical appends raw, a valid JSON value, in the form in which we write
+// it.
+func AppendCanonical(dst, raw []byte) []byte {
+	if canonical(raw) {
+		return append(dst, raw...)
+	}
+	v, err := event.ParseJSON(raw)
+	if err != nil {
+		return append(dst, raw...)
+	}
+	return event.AppendJSON(dst, v)
+}

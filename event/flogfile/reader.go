@@ -44,11 +44,12 @@ type Block struct {
 // before it.
 type DamageError struct {
 	Name   string // of the file
-	Line   int    // the first line that could not be read; 0 if none is known
-	Offset int64  // of the first byte that could not, in the (decompressed) file
-	Msg    string // why
+	Line   int    // the first line with something wrong; 0 if none is known
+	Offset int64  // of its first byte in the (decompressed) file
+	Msg    string // what is wrong with it
 	Lines  int    // how many lines could not be read
 	Bytes  int64  // how many bytes they have
+	Odd    int    // how many lines were used though something in them is wrong
 	Cut    string // set if the file ends too early or its compression is damaged: what is known of the rest
 }
 
@@ -61,19 +62,47 @@ func (e *DamageError) Error() string {
 	case e.Lines > 1:
 		fmt.Fprintf(&b, "; %d lines (%d bytes) are missing", e.Lines, e.Bytes)
 	}
+	switch {
+	case e.Odd == 1:
+		b.WriteString("; 1 line is incomplete")
+	case e.Odd > 1:
+		fmt.Fprintf(&b, "; %d lines are incomplete", e.Odd)
+	}
 	if e.Cut != "" {
 		fmt.Fprintf(&b, "; %s", e.Cut)
 	}
 	return b.String()
 }
 
-// Add notes that a line cannot be used.
+// AddLost notes that a line cannot be used, and why.
+func (e *DamageError) AddLost(l *Line, msg string) {
+	e.add(l.Number, l.Offset, int64(len(l.Raw))+1, msg)
+}
+
+// AddOdd notes that something is wrong with a line that can be used.
+func (e *DamageError) AddOdd(l *Line, msg string) {
+	e.first(l.Number, l.Offset, msg)
+	e.Odd++
+}
+
 func (e *DamageError) add(line int, offset, size int64, msg string) {
-	if e.Line == 0 || line < e.Line {
-		e.Line, e.Offset, e.Msg = line, offset, msg
-	}
+	e.first(line, offset, msg)
 	e.Lines++
 	e.Bytes += size
+}
+
+func (e *DamageError) first(line int, offset int64, msg string) {
+	if line != 0 && (e.Line == 0 || line < e.Line) {
+		e.Line, e.Offset, e.Msg = line, offset, msg
+	}
+}
+
+// Merge adds what d notes, of another part of the same file.
+func (e *DamageError) Merge(d *DamageError) {
+	e.first(d.Line, d.Offset, d.Msg)
+	e.Lines += d.Lines
+	e.Bytes += d.Bytes
+	e.Odd += d.Odd
 }
 
 // ForeignError says that a file is no flog file.
@@ -277,17 +306,9 @@ func (r *Reader) end() error {
 	return io.EOF
 }
 
-// Damage adds to what could not be read what a worker found in its block.
-func (r *Reader) Damage(d *DamageError) {
-	if d.Line == 0 {
-		return
-	}
-	if r.damage.Line == 0 || d.Line < r.damage.Line {
-		r.damage.Line, r.damage.Offset, r.damage.Msg = d.Line, d.Offset, d.Msg
-	}
-	r.damage.Lines += d.Lines
-	r.damage.Bytes += d.Bytes
-}
+// Damage is what was found so far that could not be read; a caller may add to
+// it, and the end of the file then returns it.
+func (r *Reader) Damage() *DamageError { return &r.damage }
 
 // next takes the next line that is a JSON object off the block; io.EOF at its
 // end. Other lines are noted in damage.

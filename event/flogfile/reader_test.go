@@ -203,6 +203,15 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 type letters struct{}
 
 func (letters) Read(p []byte) (int, error) {
@@ -217,11 +226,7 @@ func FuzzScan(f *testing.F) {
 	seeds := 0
 	names, _ := filepath.Glob(filepath.Join(corpus, "*", "*.flog"))
 	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for line := range bytes.Lines(data) {
+		for line := range bytes.Lines(read(f, name)) {
 			if len(line) < 1000 {
 				f.Add(bytes.TrimSuffix(line, []byte("\n")))
 				seeds++

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+// localZone returns the zone that TZ names now: package time reads it only once,
+// and tests set it.
+func localZone() *time.Location {
+	if name, ok := os.LookupEnv("TZ"); ok && name != "" {
+		if loc, err := time.LoadLocation(name); err == nil {
+			return loc
+		}
+	}
+	return time.Local
+}
+
+// foreign says in the original's words that a file is no flog file; other errors
+// it returns.
+func foreign(errw io.Writer, command string, err error) error {
+	f, ok := errors.AsType[*flogfile.ForeignError](err)
+	if !ok {
+		return err
+	}
+	switch f.Kind {
+	case flogfile.ForeignPickle:
+		fmt.Fprintf(errw, "Error: %s appears to be an old-style\n"+
+			"(pickle-based) flogfile, which cannot be loaded safely. If you\n"+
+			"wish to allow the author of the flogfile to take over your\n"+
+			"computer (and incidentally allow you to view the content), please\n"+
+			"use the flogtool from a copy of foolscap-0.12.7 or earlier.\n", f.Name)
+	case flogfile.ForeignFURL:
+		fmt.Fprintf(errw, "Error: %s appears to be a FURL file.\n"+
+			"Perhaps you meant to run 'flogtool tail' instead of 'flogtool %s'?\n", f.Name, command)
+	case flogfile.ForeignBzip2:
+		fmt.Fprintf(errw, "Error: %s does not appear to be a flogfile.\n"+
+			"It is compressed by bzip2: rename it to %s.bz2, or read it with 'flogtool %s - <%s'.\n", f.Name, f.Name, command, f.Name)
+	default:
+		fmt.Fprintf(errw, "Error: %s does not appear to be a flogfile.\n\n", f.Name)
+	}
+	return exitCode(1)
+}

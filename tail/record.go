@@ -1,0 +1,91 @@
+package tail
+
+import (
+	"math"
+	"math/big"
+	"strconv"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+// record is an event to be shown: a line of a file, or an event of a live
+// process.
+type record interface {
+	event.Source
+	From() string
+	RxTime() (seconds float64, ok bool)
+	Seconds() (seconds float64, ok bool)
+	Num() (n event.Num, ok bool)
+	Parent() (n event.Num, ok bool)
+	Level() event.Level
+	Facility() string
+	Incarnation() string
+	AppendText(dst []byte) []byte
+	AppendEventJSON(dst []byte) []byte
+	Event() (*event.Event, error)
+}
+
+var (
+	_ record = (*flogfile.Line)(nil)
+	_ record = (*live)(nil)
+)
+
+// live is an event as a process sent it.
+type live struct {
+	ev   *event.Event
+	from string
+	rx   float64
+}
+
+func (l *live) Get(key string) (any, bool)        { return l.ev.Get(key) }
+func (l *live) Dict() event.Dict                  { return l.ev.Dict() }
+func (l *live) From() string                      { return l.from }
+func (l *live) RxTime() (float64, bool)           { return l.rx, true }
+func (l *live) Seconds() (float64, bool)          { return l.ev.Seconds() }
+func (l *live) Num() (event.Num, bool)            { return l.ev.Num() }
+func (l *live) Parent() (event.Num, bool)         { return l.ev.Parent() }
+func (l *live) Level() event.Level                { return l.ev.Level() }
+func (l *live) Facility() string                  { return l.ev.Facility() }
+func (l *live) Incarnation() string               { return l.ev.Incarnation() }
+func (l *live) AppendText(dst []byte) []byte      { return event.AppendText(dst, l.ev) }
+func (l *live) AppendEventJSON(dst []byte) []byte { return l.ev.AppendJSON(dst) }
+func (l *live) Event() (*event.Event, error)      { return l.ev, nil }
+
+// appendNum appends the event's number as %d shows it; false if it is no number.
+func appendNum(dst []byte, r record) ([]byte, bool) {
+	if n, ok := r.Num(); ok {
+		return strconv.AppendUint(dst, uint64(n), 10), true
+	}
+	v, ok := r.Get("num")
+	if !ok {
+		return append(dst, '?'), false
+	}
+	switch v := v.(type) {
+	case int64:
+		return strconv.AppendInt(dst, v, 10), true
+	case *big.Int:
+		return v.Append(dst, 10), true
+	case float64:
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			n, _ := big.NewFloat(v).Int(nil)
+			return n.Append(dst, 10), true
+		}
+	case string:
+		return append(dst, v...), false
+	}
+	return event.AppendRepr(dst, v), false
+}
+
+// failureText returns what the original shows of the value under failure.
+func failureText(v any) string {
+	switch v := v.(type) {
+	case event.Dict:
+		s, ok := v.Get("str")
+		if !ok {
+			return string(event.AppendRepr(nil, v))
+		}
+		return string(event.AppendStr(nil, s))
+	}
+	return string(event.AppendStr(nil, v))
+}
