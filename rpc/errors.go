@@ -126,7 +126,10 @@ func (e *typedError) Unwrap() error      { return e.err }
 func (e *typedError) RemoteType() string { return e.remote }
 
 // remoteTyper is an error that knows its type name on the wire.
-type remoteTyper interface{ RemoteType() string }
+type remoteTyper interface {
+	error
+	RemoteType() string
+}
 
 // deadError is ErrDeadReference with the reason.
 type deadError struct{ cause error }

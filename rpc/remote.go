@@ -1,6 +1,12 @@
 package rpc
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/flogtool/flogtool/rpc/banana"
+)
 
 // A Remote is a reference to an object in another Tub. It is safe for use by
 // several goroutines. While a Remote is held and the connection lives, the same
@@ -8,7 +14,12 @@ import "context"
 //
 // A Remote that nobody holds any more, or that was released, is given back to
 // the peer. It dies with its connection: see [ErrDeadReference].
-type Remote struct{}
+type Remote struct {
+	c     *conn
+	clid  int64
+	iface string
+	furl  FURL
+}
 
 // Call calls a method and waits for its answer or for ctx. reply is a pointer
 // to a Go value the answer is converted to, a *any for the answer as it came,
@@ -18,45 +29,188 @@ type Remote struct{}
 // for a value that may not be sent or accepted, [ErrDeadReference] if the
 // connection is or gets lost, or ctx's; the peer is not told when ctx ends.
 func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) error {
-	return errNotYet
+	p, err := r.start(ctx, method, args)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+	default:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			r.c.take(p.id)
+			return context.Cause(ctx)
+		}
+	}
+	return p.Result(reply)
 }
 
 // Start sends a call, after those started before, and leaves waiting for the
 // answer to the Pending.
-func (r *Remote) Start(method string, args Args) *Pending { return &Pending{} }
+func (r *Remote) Start(method string, args Args) *Pending {
+	p, err := r.start(context.Background(), method, args)
+	if err != nil {
+		p = &Pending{method: method, done: make(chan struct{})}
+		p.complete(nil, err)
+	}
+	return p
+}
 
 // Send sends a call whose answer nobody wants, after those sent before. A nil
 // error means it was queued.
-func (r *Remote) Send(method string, args Args) error { return errNotYet }
+func (r *Remote) Send(method string, args Args) error {
+	m, err := r.encode(0, method, args)
+	if err != nil {
+		return err
+	}
+	defer m.done()
+	return r.c.send(context.Background(), m, nil)
+}
+
+func (r *Remote) start(ctx context.Context, method string, args Args) (*Pending, error) {
+	p := &Pending{c: r.c, remote: r, id: r.c.reqs.Add(1), method: method, done: make(chan struct{})}
+	m, err := r.encode(p.id, method, args)
+	if err != nil {
+		return nil, err
+	}
+	defer m.done()
+	if err := r.c.send(ctx, m, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (r *Remote) encode(id uint64, method string, args Args) (*message, error) {
+	if r.c.isDead() {
+		return nil, r.c.deadErr() // nothing is asked of the values then
+	}
+	args, err := r.c.tub.checkCall(r, method, args)
+	if err != nil {
+		return nil, err
+	}
+	m := r.c.newMessage()
+	m.begin(id, r.clid, method)
+	if err := m.arguments(args); err != nil {
+		m.done()
+		return nil, locate(err, "in arguments of "+method)
+	}
+	m.Close(m.call)
+	return m, nil
+}
+
+func (m *message) arguments(args Args) error {
+	open := m.Open(banana.KindArguments)
+	m.Count(uint64(len(args.Pos)))
+	for _, v := range args.Pos {
+		if err := m.Value(v); err != nil {
+			return err
+		}
+	}
+	if len(args.Kw) > 0 {
+		var few [8]string // so that the names of most calls cost no memory
+		names := few[:0]
+		for name := range args.Kw {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			m.Word(name)
+			if err := m.Value(args.Kw[name]); err != nil {
+				return err
+			}
+		}
+	}
+	m.Close(open)
+	return nil
+}
 
 // Interface returns the remote interface name the peer gave; "" is none.
-func (r *Remote) Interface() string { return "" }
+func (r *Remote) Interface() string { return r.iface }
 
 // IsConnected reports whether the connection is still there.
-func (r *Remote) IsConnected() bool { return false }
+func (r *Remote) IsConnected() bool { return !r.c.isDead() }
 
 // Done is closed when the connection is lost.
-func (r *Remote) Done() <-chan struct{} { return nil }
+func (r *Remote) Done() <-chan struct{} { return r.c.ctx.Done() }
+
+// Err returns nil while the connection is there, and then the error that calls
+// fail with.
+func (r *Remote) Err() error {
+	if !r.c.isDead() {
+		return nil
+	}
+	return r.c.deadErr()
+}
 
 // Peer returns the Tub the object lives in.
-func (r *Remote) Peer() Peer { return Peer{} }
+func (r *Remote) Peer() Peer { return Peer{r.c} }
+
+// RemoteTubID is the identity of the Tub the object lives in, proved by its
+// key.
+func (r *Remote) RemoteTubID() TubID { return r.c.peerID }
 
 // SturdyFURL returns the object's FURL if its Tub has a location. The TubID in
 // it is proved; hints and name are the peer's claim.
-func (r *Remote) SturdyFURL() (FURL, bool) { return FURL{}, false }
+func (r *Remote) SturdyFURL() (FURL, bool) { return r.furl, !r.furl.IsZero() }
 
-// LocationHints returns the hints of SturdyFURL.
-func (r *Remote) LocationHints() []string { return nil }
+// LocationHints returns the hints of SturdyFURL, which are the peer's claim.
+func (r *Remote) LocationHints() []string { return slices.Clone(r.furl.Hints) }
 
-// Release tells the peer that this Tub no longer uses the object. The Remote
-// is dead then, for whoever else here may hold it too.
-func (r *Remote) Release() {}
+// Release tells the peer that this Tub no longer uses the object. Whoever else
+// here holds the same Remote should not use it any more either: calls may be
+// answered by a Violation.
+func (r *Remote) Release() { r.c.release(r) }
+
+func (r *Remote) String() string {
+	return fmt.Sprintf("object %d of %s", r.clid, r.c.peerID)
+}
 
 // A Pending is a call that was started.
-type Pending struct{}
+type Pending struct {
+	c      *conn
+	remote *Remote // kept until the answer, so that it is not given back before
+	id     uint64
+	method string
+	imp    *imported // of a decref, whose answer only the connection wants
+
+	done  chan struct{}
+	value any // these two are set before done is closed
+	err   error
+}
+
+// complete is called once, by whoever took p out of the table of pending calls.
+func (p *Pending) complete(v any, err error) {
+	p.value, p.err = v, err
+	close(p.done)
+	if p.imp != nil && p.c != nil {
+		p.c.gaveBack(p.imp)
+	}
+}
 
 // Done is closed when Result would not wait.
-func (p *Pending) Done() <-chan struct{} { return nil }
+func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Result waits for the answer and converts it to reply as [Remote.Call] does.
-func (p *Pending) Result(reply any) error { return errNotYet }
+func (p *Pending) Result(reply any) error {
+	<-p.done
+	if p.err != nil {
+		return p.err
+	}
+	if p.remote != nil {
+		if err := p.c.tub.checkResult(p.remote, p.method, p.value); err != nil {
+			return err
+		}
+	}
+	if reply == nil {
+		return nil
+	}
+	if to, ok := reply.(*any); ok {
+		*to = p.value
+		return nil
+	}
+	if err := Convert(p.value, reply); err != nil {
+		return locate(err, "in the answer of "+p.method)
+	}
+	return nil
+}

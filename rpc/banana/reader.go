@@ -52,7 +52,6 @@ type Reader struct {
 
 	tok Token
 	err error // sticky
-	num [8]byte
 }
 
 // NewReader returns a Reader of src. table is the vocabulary table, 0 or 1.

@@ -177,3 +177,9 @@ func appendMagnitude(dst []byte, n uint64, t Type) []byte {
 	}
 	return dst
 }
+
+// AppendString appends a STRING token.
+func AppendString(dst []byte, s string) []byte {
+	dst = append(appendHeader(dst, uint64(len(s))), byte(TokenString))
+	return append(dst, s...)
+}

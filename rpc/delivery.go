@@ -1,0 +1,246 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/flogtool/flogtool/rpc/banana"
+)
+
+// inbound is a call of the peer, from its decoding to its answer.
+type inbound struct {
+	conn  *conn
+	id    uint64 // request id; 0: no answer wanted
+	obj   Object
+	call  Call
+	gifts []*gift // to be resolved before it runs
+	size  int64   // what it counts against Limits.Pause and Backlog
+
+	detached bool // said Go; guarded by conn.mu
+}
+
+func (in *inbound) context() context.Context {
+	return context.WithValue(in.conn.ctx, callKey{}, in)
+}
+
+type callKey struct{}
+
+func (in *inbound) peer() Peer { return Peer{in.conn} }
+
+// deliver puts a call in the queue. Calls of the broker itself are run at once:
+// they only touch tables, and a method that is running may be waiting for them.
+// It is the reader's.
+func (c *conn) deliver(in *inbound) error {
+	if b, ok := in.obj.(*broker); ok {
+		v, err := b.Invoke(&in.call)
+		in.answer(v, err)
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.t.dead || c.t.draining {
+		return nil
+	}
+	if c.t.queued+in.size > c.tub.cfg.Limits.Backlog {
+		return fmt.Errorf("rpc: %w: more than %d bytes of calls wait for delivery", ErrLimit, c.tub.cfg.Limits.Backlog)
+	}
+	c.t.queued += in.size
+	if c.t.head > 64 && c.t.head*2 > len(c.t.queue) {
+		n := copy(c.t.queue, c.t.queue[c.t.head:])
+		clear(c.t.queue[n:])
+		c.t.queue, c.t.head = c.t.queue[:n], 0
+	}
+	c.t.queue = append(c.t.queue, in)
+	c.wakeDeliverer()
+	return nil
+}
+
+// wakeDeliverer starts the deliverer if there is work and none runs. mu is held.
+func (c *conn) wakeDeliverer() {
+	if !c.t.delivers && c.t.head < len(c.t.queue) && c.t.running < c.tub.cfg.Limits.Calls {
+		c.t.delivers = true
+		c.tub.goroutines.Go(c.deliverLoop)
+	}
+}
+
+// next takes the next call from the queue, or ends the deliverer.
+func (c *conn) next() *inbound {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.t.head == len(c.t.queue) || c.t.running >= c.tub.cfg.Limits.Calls {
+		c.t.delivers = false
+		c.noticeIdle()
+		return nil
+	}
+	in := c.t.queue[c.t.head]
+	c.t.queue[c.t.head] = nil
+	if c.t.head++; c.t.head == len(c.t.queue) {
+		c.t.queue, c.t.head = c.t.queue[:0], 0
+		if cap(c.t.queue) > 4096 {
+			c.t.queue = nil
+		}
+	}
+	before := c.t.queued
+	c.t.queued -= in.size
+	if limit := c.tub.cfg.Limits.Pause; before >= limit && c.t.queued < limit {
+		c.t.resume.Signal()
+	}
+	c.t.running++
+	return in
+}
+
+// noticeIdle tells drain that methods have come to an end. mu is held.
+func (c *conn) noticeIdle() {
+	if c.t.idle != nil && c.t.running == 0 && !c.t.delivers {
+		close(c.t.idle)
+		c.t.idle = nil
+	}
+}
+
+func (c *conn) deliverLoop() {
+	for {
+		in := c.next()
+		if in == nil {
+			return
+		}
+		in.run()
+		c.mu.Lock()
+		c.t.running--
+		if in.detached {
+			c.wakeDeliverer() // which may have waited because of Limits.Calls
+			c.noticeIdle()
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+// detach hands the queue to another deliverer.
+func (in *inbound) detach() {
+	c := in.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in.detached {
+		return
+	}
+	in.detached = true
+	c.t.delivers = false
+	c.wakeDeliverer()
+}
+
+func (in *inbound) run() {
+	if len(in.gifts) > 0 {
+		if err := in.unwrapArgs(); err != nil {
+			in.answer(nil, err)
+			return
+		}
+	}
+	v, err := in.invoke()
+	in.answer(v, err)
+}
+
+// unwrapArgs puts the references that gifts stand for in their places.
+func (in *inbound) unwrapArgs() error {
+	if err := in.conn.await(in.gifts); err != nil {
+		return err
+	}
+	w := unwrapping{}
+	w.list(in.call.Args.Pos)
+	for k, v := range in.call.Args.Kw {
+		in.call.Args.Kw[k] = w.value(v)
+	}
+	return nil
+}
+
+func (in *inbound) invoke() (v any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			in.conn.tub.log.LogAttrs(in.conn.ctx, slog.LevelError, "a method panicked",
+				slog.String("method", in.call.Method), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			v, err = nil, Errorf(typeRuntime, "panic: %v", p)
+		}
+	}()
+	return in.conn.tub.invoke(in.obj, &in.call)
+}
+
+// fail answers a call that could not be read.
+func (in *inbound) fail(err error) { in.answer(nil, err) }
+
+// answer sends what a method returned.
+func (in *inbound) answer(v any, err error) {
+	if err != nil && in.conn.tub.log.Enabled(in.conn.ctx, slog.LevelDebug) {
+		in.conn.tub.log.LogAttrs(in.conn.ctx, slog.LevelDebug, "local failure",
+			slog.String("method", in.call.Method), slog.Any("err", err))
+	}
+	if in.id == 0 {
+		return
+	}
+	m := in.conn.newMessage()
+	defer m.done()
+	if err == nil {
+		open := m.Open(banana.KindAnswer)
+		m.Count(in.id)
+		if err = m.Value(v); err == nil {
+			m.Close(open)
+		} else {
+			m.reset()
+			err = locate(err, "in return value of "+in.call.Method)
+		}
+	}
+	if err != nil {
+		m.failure(in.id, err)
+	}
+	in.conn.send(in.conn.ctx, m, nil) // if the connection is gone nobody waits
+}
+
+// Bounds of a failure's strings, in bytes: foolscap-wire.md section 4.2.
+const (
+	maxFailureValue     = 1000
+	maxFailureType      = 200
+	maxFailureTraceback = 2000
+)
+
+// noTraceback is what stands for the traceback of an error that is none of
+// Python's.
+const noTraceback = "Traceback unavailable\n"
+
+// failure makes m an error sequence.
+func (m *message) failure(id uint64, err error) {
+	f := failureOf(err)
+	open := m.Open(banana.KindError)
+	m.Count(id)
+	inner := m.Open(banana.KindCopyable)
+	m.Word(banana.FailureClass)
+	m.Word("value")
+	m.Word(cut(f.Text, maxFailureValue))
+	m.Word("type")
+	m.Word(cut(f.Type, maxFailureType))
+	m.Word("traceback")
+	m.Word(cut(f.Traceback, maxFailureTraceback))
+	m.Word("parents")
+	list := m.Open(banana.KindList)
+	for _, p := range f.Parents {
+		m.Word(cut(p, maxFailureType))
+	}
+	m.Close(list)
+	m.Close(inner)
+	m.Close(open)
+}
+
+// cut shortens s to fewer than n bytes, at a character's border.
+func cut(s string, n int) string {
+	if len(s) < n {
+		return s
+	}
+	s = s[:n-3]
+	for len(s) > 0 && s[len(s)-1] >= 0x80 && s[len(s)-1] < 0xc0 {
+		s = s[:len(s)-1]
+	}
+	if len(s) > 0 && s[len(s)-1] >= 0xc0 {
+		s = s[:len(s)-1]
+	}
+	return s + ".."
+}
