@@ -1,0 +1,131 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// What is metered while an expression runs: each turn of a loop, each regular
+// expression, and the bytes of text it makes. Nothing else can take long.
+const (
+	maxSteps  = 1_000_000
+	maxTime   = time.Second // looked at every timeSteps steps
+	timeSteps = 64
+	maxText   = 64 << 10 // bytes of one text, made or given; taste
+	maxTexts  = 1 << 20  // bytes of all texts made in one run
+)
+
+// ErrOverrun is why an expression was stopped that did not end by itself.
+var ErrOverrun = errors.New("filter: expression ran over its limits")
+
+// The names of the functions that meterPatch puts in; nobody can write them.
+const (
+	nameTick   = "__tick"
+	nameAdd    = "__add"
+	nameLower  = "__lower"
+	nameUpper  = "__upper"
+	nameString = "__string"
+)
+
+type meter struct {
+	steps int
+	texts int
+	start time.Time
+}
+
+func (m *meter) reset() { *m = meter{} }
+
+// overrun stops the run: the machine recovers and returns the error.
+func overrun(format string, args ...any) {
+	panic(fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrOverrun))
+}
+
+func (m *meter) tick() bool {
+	m.steps++
+	if m.steps%timeSteps == 0 {
+		switch {
+		case m.steps > maxSteps:
+			overrun("more than %d steps", maxSteps)
+		case m.start.IsZero():
+			m.start = time.Now()
+		case time.Since(m.start) > maxTime:
+			overrun("longer than %v", maxTime)
+		}
+	}
+	return true
+}
+
+// made counts a text of n bytes that is about to be made.
+func (m *meter) made(n int) {
+	if n > maxText {
+		overrun("a text of %d bytes, where %d are the limit", n, maxText)
+	}
+	if m.texts += n; m.texts > maxTexts {
+		overrun("more than %d bytes of text", maxTexts)
+	}
+}
+
+func (m *meter) add(a, b any) any {
+	switch x := a.(type) {
+	case string:
+		if y, ok := b.(string); ok {
+			m.made(len(x) + len(y))
+			return x + y
+		}
+	case int:
+		switch y := b.(type) {
+		case int:
+			return x + y
+		case float64:
+			return float64(x) + y
+		}
+	case float64:
+		switch y := b.(type) {
+		case int:
+			return x + float64(y)
+		case float64:
+			return x + y
+		}
+	}
+	panic(fmt.Errorf("cannot add %s and %s", typeName(a), typeName(b)))
+}
+
+func (m *meter) lower(s string) string { m.made(len(s)); return strings.ToLower(s) }
+func (m *meter) upper(s string) string { m.made(len(s)); return strings.ToUpper(s) }
+
+// text is string(v): numbers and texts as they are, other values as JSON.
+func (m *meter) text(v any) string {
+	var s string
+	switch v := v.(type) {
+	case string:
+		return v
+	case nil, bool, int, float64:
+		s = string(event.AppendJSON(nil, v))
+	default:
+		panic(fmt.Errorf("string() of %s", typeName(v)))
+	}
+	m.made(len(s))
+	return s
+}
+
+func typeName(v any) string {
+	switch v.(type) {
+	case nil:
+		return "nil"
+	case string:
+		return "a text"
+	case int, float64:
+		return "a number"
+	case bool:
+		return "a truth value"
+	case map[string]any:
+		return "a map"
+	case []any:
+		return "a list"
+	}
+	return fmt.Sprintf("a %T", v)
+}

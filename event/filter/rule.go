@@ -1,0 +1,400 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// maxEvents is how many events of an incident a rule sees, the last ones; taste.
+const maxEvents = 10_000
+
+// Rule is a compiled expression that gives categories for an incident. It may
+// be used by several goroutines at once.
+type Rule struct {
+	source   string
+	program  *vm.Program
+	use      *use
+	warnings []*Error
+}
+
+// CompileRule compiles a rule. The error is an [*Error].
+func CompileRule(source string) (*Rule, error) {
+	program, use, err := compile(source, ruleNames, expr.AsAny())
+	if err != nil {
+		return nil, err
+	}
+	r := &Rule{source: source, program: program, use: use}
+	root := program.Node()
+	if t := root.Type(); t != nil {
+		switch t.Kind() {
+		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map:
+			return nil, newError((&file.Error{Location: root.Location(), Message: fmt.Sprintf(
+				"a rule gives a category, a list of them or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(source)))
+		}
+	}
+	r.warn(root)
+	return r, nil
+}
+
+// String returns the rule's source.
+func (r *Rule) String() string { return r.source }
+
+// Warnings says what in the rule is allowed and yet cannot be meant.
+func (r *Rule) Warnings() []*Error { return r.warnings }
+
+// NeedsEvents reports whether the rule looks at the incident's events; others
+// need its header only.
+func (r *Rule) NeedsEvents() bool { return r.use.names["events"] || r.use.names["before"] }
+
+func (r *Rule) warn(root ast.Node) {
+	add := func(at file.Location, msg string) {
+		e := newError((&file.Error{Location: at, Message: msg}).Bind(file.NewSource(r.source)))
+		r.warnings = append(r.warnings, e.(*Error))
+	}
+	for _, w := range r.use.lines {
+		add(w.at, w.msg)
+	}
+	switch n := root.(type) { // after the optimizer has computed what is constant
+	case *ast.NilNode:
+		add(n.Location(), "this rule never gives a category")
+	case *ast.ConditionalNode:
+		if c, ok := n.Cond.(*ast.BoolNode); ok {
+			add(n.Location(), fmt.Sprintf("the condition is always %v", c.Value))
+		}
+	}
+	r.contradictions(root, map[string]string{}, add)
+}
+
+// contradictions warns of conditions joined by && that want one name to equal
+// two texts.
+func (r *Rule) contradictions(n ast.Node, want map[string]string, add func(file.Location, string)) {
+	b, ok := n.(*ast.BinaryNode)
+	switch {
+	case ok && (b.Operator == "&&" || b.Operator == "and"):
+		r.contradictions(b.Left, want, add)
+		r.contradictions(b.Right, want, add)
+	case ok && b.Operator == "==":
+		name, value := b.Left.String(), b.Right
+		text, literal := value.(*ast.StringNode)
+		if !literal {
+			return
+		}
+		if other, ok := want[name]; ok && other != text.Value {
+			add(b.Location(), fmt.Sprintf("%s cannot be both %q and %q: this never matches", name, other, text.Value))
+		}
+		want[name] = text.Value
+	default:
+		for _, child := range children(n) {
+			r.contradictions(child, map[string]string{}, add)
+		}
+	}
+}
+
+// RuleInput is the incident that rules look at. It keeps what one rule computed
+// for the next, and serves one goroutine.
+type RuleInput struct {
+	Trigger *event.Event
+	Header  event.Dict
+	Tub     string                         // who sent it, "" if that is not known
+	Events  func() ([]*event.Event, error) // called once, if a rule needs them; may be nil
+
+	scope  *scope
+	known  *use           // what the scope holds
+	events []*event.Event // what Events returned
+	loaded bool
+	err    error
+}
+
+// Run returns the categories that the rule gives for the incident, none if it
+// does not match. The error says why it could not be evaluated: an [*Error],
+// which is [ErrOverrun] if it was stopped, or that of Events.
+func (r *Rule) Run(in *RuleInput) ([]string, error) {
+	if err := in.prepare(r.use); err != nil {
+		return nil, err
+	}
+	v, err := in.scope.run(r.program)
+	if err != nil {
+		return nil, err
+	}
+	return categories(v)
+}
+
+// prepare computes what u uses and no rule before has.
+func (in *RuleInput) prepare(u *use) error {
+	if in.scope == nil {
+		in.scope = newScope()
+		in.scope.env["before"] = in.before
+		in.known = &use{names: map[string]bool{}, fields: map[string]bool{}, attrs: map[string]bool{}}
+	}
+	env, known := in.scope.env, in.known
+	newAttrs := u.anyAttr && !known.anyAttr
+	for key := range u.attrs {
+		if !known.attrs[key] {
+			known.attrs[key] = true
+			newAttrs = true
+		}
+	}
+	known.anyAttr = known.anyAttr || u.anyAttr
+	newFields := newAttrs && (known.fields["attrs"] || u.fields["attrs"])
+	for field := range u.fields {
+		if !known.fields[field] {
+			known.fields[field] = true
+			newFields = true
+		}
+	}
+	for name := range u.names {
+		switch {
+		case name == "attrs" && (newAttrs || !known.names[name]):
+			env[name] = attrsOf(known, in.Trigger)
+		case (name == "trigger" || name == "event") && (newFields || !known.names[name]):
+			e := &Event{}
+			e.fill(known, in.Trigger, in.Tub)
+			env["trigger"], env["event"] = e, e
+			known.names["trigger"], known.names["event"] = true, true
+		case (name == "events" || name == "before") && (newFields || !known.names["events"]):
+			if err := in.load(); err != nil {
+				return err
+			}
+			known.names["events"] = true
+		case !known.names[name]:
+			switch name {
+			case "header":
+				env[name] = plainMap(in.Header)
+			case "versions":
+				versions, _ := in.Header.Get("versions")
+				d, _ := versions.(event.Dict)
+				env[name] = plainMap(d)
+			case "tub":
+				env[name] = in.Tub
+			default:
+				if v, ok := fieldOf(name, in.Trigger, in.Tub); ok {
+					env[name] = v
+				}
+			}
+			known.names[name] = true
+		}
+	}
+	return nil
+}
+
+// load sets events, with the fields that are known to be used.
+func (in *RuleInput) load() error {
+	if !in.loaded {
+		in.loaded = true
+		if in.Events != nil {
+			in.events, in.err = in.Events()
+			in.events = in.events[max(0, len(in.events)-maxEvents):]
+		}
+	}
+	if in.err != nil {
+		return in.err
+	}
+	all := make([]Event, len(in.events))
+	list := make([]*Event, len(in.events))
+	for i, e := range in.events {
+		all[i].fill(in.known, e, in.Tub)
+		list[i] = &all[i]
+	}
+	in.scope.env["events"] = list
+	return nil
+}
+
+// before returns the events of the trigger's process at most the duration
+// before the trigger, in the order of the file, without the trigger.
+func (in *RuleInput) before(duration string) []*Event {
+	since := timeOf(in.Trigger) - parseDuration(duration).Seconds()
+	num := numOf(in.Trigger)
+	list, _ := in.scope.env["events"].([]*Event)
+	var out []*Event
+	for i, e := range in.events {
+		in.scope.meter.tick()
+		if n := numOf(e); n < num && timeOf(e) >= since && e.Incarnation() == in.Trigger.Incarnation() {
+			out = append(out, list[i])
+		}
+	}
+	return out
+}
+
+// Category is what a category's name looks like. It becomes a file's name.
+var category = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// CheckCategory says why name cannot be a category's, nil if it can.
+func CheckCategory(name string) error {
+	if name == "all" {
+		return errors.New(`the category "all" is reserved: it means every incident`)
+	}
+	if !category.MatchString(name) {
+		return fmt.Errorf("%.80q cannot be a category: it takes a-z, 0-9, dots, dashes and underscores, up to 64", name)
+	}
+	return nil
+}
+
+// categories returns what a rule gave as a list.
+func categories(v any) ([]string, error) {
+	var list []string
+	add := func(v any) error {
+		s, ok := v.(string)
+		if !ok {
+			if v == nil {
+				return nil
+			}
+			return &Error{Msg: fmt.Sprintf("a rule gives a category, a list of them or nil, not %s", typeName(v))}
+		}
+		if s == "" {
+			return nil
+		}
+		if err := CheckCategory(s); err != nil {
+			return &Error{Msg: err.Error()}
+		}
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+		return nil
+	}
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if err := add(item); err != nil {
+				return nil, err
+			}
+		}
+	case []string:
+		for _, item := range v {
+			if err := add(item); err != nil {
+				return nil, err
+			}
+		}
+	default:
+		if err := add(v); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Clause is one part of a rule with its value for an incident.
+type Clause struct {
+	Depth int    // of nesting
+	Text  string // as it is understood
+	Value string // as JSON
+	Err   error  // why it has none
+}
+
+// Explain returns the parts of the rule's conditions, outermost first, each with
+// its value for the incident: why the rule matched, or why not.
+func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
+	tree, err := parser.Parse(r.source)
+	if err != nil {
+		return nil, newError(err)
+	}
+	if err := in.prepare(r.use); err != nil {
+		return nil, err
+	}
+	var out []Clause
+	var walk func(n ast.Node, depth int, lets string)
+	clause := func(n ast.Node, depth int, lets string) {
+		c := Clause{Depth: depth, Text: n.String()}
+		program, _, err := compile(lets+n.String(), ruleNames, expr.AsAny())
+		if err == nil {
+			var v any
+			if v, err = in.scope.run(program); err == nil {
+				c.Value = shown(v)
+			}
+		}
+		c.Err = err
+		out = append(out, c)
+	}
+	walk = func(n ast.Node, depth int, lets string) {
+		switch n := n.(type) {
+		case *ast.VariableDeclaratorNode:
+			clause(n.Value, depth, lets)
+			out[len(out)-1].Text = "let " + n.Name + " = " + out[len(out)-1].Text
+			walk(n.Expr, depth, lets+"let "+n.Name+" = "+n.Value.String()+"; ")
+			return
+		case *ast.BinaryNode:
+			clause(n, depth, lets)
+			switch n.Operator {
+			case "&&", "and", "||", "or":
+				walk(n.Left, depth+1, lets)
+				walk(n.Right, depth+1, lets)
+			default:
+				for _, side := range []ast.Node{n.Left, n.Right} {
+					if !isLiteral(side) {
+						walk(side, depth+1, lets)
+					}
+				}
+			}
+			return
+		case *ast.UnaryNode:
+			clause(n, depth, lets)
+			walk(n.Node, depth+1, lets)
+			return
+		case *ast.ConditionalNode:
+			clause(n, depth, lets)
+			walk(n.Cond, depth+1, lets)
+			for _, branch := range []ast.Node{n.Exp1, n.Exp2} {
+				if !isLiteral(branch) {
+					walk(branch, depth+1, lets)
+				}
+			}
+			return
+		}
+		clause(n, depth, lets)
+	}
+	walk(tree.Node, 0, "")
+	return out, nil
+}
+
+// isLiteral reports whether n is a constant, which needs no explanation.
+func isLiteral(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NilNode:
+		return true
+	case *ast.IdentifierNode:
+		_, ok := event.ParseLevel(n.Value)
+		return ok
+	case *ast.ArrayNode:
+		return !slices.ContainsFunc(n.Nodes, func(n ast.Node) bool { return !isLiteral(n) })
+	}
+	return false
+}
+
+// shown returns a value as a short text.
+func shown(v any) string {
+	const width = 200
+	var s string
+	switch v := v.(type) {
+	case *Event:
+		s = "event"
+		if v != nil && v.ev != nil {
+			s = fmt.Sprintf("event #%d %q", numOf(v.ev), messageOf(v.ev))
+		}
+	case []*Event:
+		s = fmt.Sprintf("%d events", len(v))
+	case string:
+		s = fmt.Sprintf("%q", v)
+	case map[string]any:
+		s = fmt.Sprintf("%v", v)
+	case []any:
+		s = fmt.Sprintf("%v", v)
+	case nil:
+		s = "nil"
+	default:
+		s = fmt.Sprint(v)
+	}
+	if r := []rune(s); len(r) > width {
+		s = string(r[:width]) + "…"
+	}
+	return s
+}

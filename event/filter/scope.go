@@ -1,0 +1,334 @@
+package filter
+
+import (
+	"math/big"
+	"time"
+
+	"github.com/expr-lang/expr/types"
+	"github.com/expr-lang/expr/vm"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/rpc/banana"
+)
+
+// Event is an event as expressions see it. Only the fields that an expression
+// names are set.
+type Event struct {
+	Num      int            `expr:"num"`      // -1 if it has none
+	Time     float64        `expr:"time"`     // seconds since 1970, 0 if it has none
+	Level    int            `expr:"level"`    //
+	Message  string         `expr:"message"`  // the text for people: format and args are filled in
+	Facility string         `expr:"facility"` // "" if it has none
+	Umid     string         `expr:"umid"`     // "" if it has none
+	Parent   any            `expr:"parent"`   // number, nil if it has none
+	Failure  string         `expr:"failure"`  // the exception and its traceback, "" if it has none
+	Source   string         `expr:"source"`   // who recorded it, "" if that is not known
+	Attrs    map[string]any `expr:"attrs"`    // every field as it is
+
+	ev event.Source
+}
+
+// eventTypes are the names by which the fields of one event are known at the top
+// level.
+var eventTypes = types.Map{
+	"num": types.Int, "time": types.Float64, "level": types.Int, "message": types.String, "facility": types.String,
+	"umid": types.String, "parent": types.Any, "failure": types.String, "source": types.String,
+	"attrs": types.TypeOf(map[string]any(nil)), "event": types.TypeOf((*Event)(nil)),
+	"fmt": types.TypeOf((func(*Event) string)(nil)),
+
+	nameTick: types.TypeOf((func() bool)(nil)), nameAdd: types.TypeOf((func(any, any) any)(nil)),
+	nameLower: types.TypeOf((func(string) string)(nil)), nameUpper: types.TypeOf((func(string) string)(nil)),
+	nameString: types.TypeOf((func(any) string)(nil)),
+}
+
+// filterNames are all names in a filter, ruleNames those in a rule, where the
+// names of an event speak of the trigger.
+var (
+	filterNames = withNames(nil)
+	ruleNames   = withNames(types.Map{
+		"trigger": types.TypeOf((*Event)(nil)), "header": types.TypeOf(map[string]any(nil)),
+		"versions": types.TypeOf(map[string]any(nil)), "tub": types.String,
+		"events": types.TypeOf([]*Event(nil)), "before": types.TypeOf((func(string) []*Event)(nil)),
+	})
+)
+
+func withNames(more types.Map) types.Map {
+	m := types.Map{}
+	for name, t := range eventTypes {
+		m[name] = t
+	}
+	for _, level := range event.Levels {
+		m[level.String()] = types.Int
+	}
+	for name, t := range more {
+		m[name] = t
+	}
+	return m
+}
+
+// scope is where one goroutine evaluates expressions.
+type scope struct {
+	vm    vm.VM
+	env   map[string]any
+	meter meter
+	one   Event // the event of a filter
+}
+
+func newScope() *scope {
+	s := &scope{}
+	s.env = map[string]any{
+		nameTick: s.meter.tick, nameAdd: s.meter.add, nameLower: s.meter.lower, nameUpper: s.meter.upper, nameString: s.meter.text,
+		"fmt": s.format,
+	}
+	for _, level := range event.Levels {
+		s.env[level.String()] = int(level)
+	}
+	return s
+}
+
+// run evaluates a program in s.
+func (s *scope) run(program *vm.Program) (any, error) {
+	s.meter.reset()
+	v, err := s.vm.Run(program, s.env)
+	if err != nil {
+		return nil, newError(err)
+	}
+	return v, nil
+}
+
+// format is fmt(event).
+func (s *scope) format(e *Event) string {
+	if e == nil {
+		return ""
+	}
+	text := messageOf(e.ev)
+	s.meter.made(len(text))
+	return text
+}
+
+// setEvent sets the names of one event that u uses.
+func (s *scope) setEvent(u *use, e event.Source, source string) {
+	for name := range u.names {
+		switch name {
+		case "event":
+			s.one.fill(u, e, source)
+			s.env[name] = &s.one
+		case "attrs":
+			s.env[name] = attrsOf(u, e)
+		default:
+			if v, ok := fieldOf(name, e, source); ok {
+				s.env[name] = v
+			}
+		}
+	}
+}
+
+// fill sets the fields of x that u uses.
+func (x *Event) fill(u *use, e event.Source, source string) {
+	*x = Event{ev: e}
+	for name := range u.fields {
+		switch name {
+		case "num":
+			x.Num = numOf(e)
+		case "time":
+			x.Time = timeOf(e)
+		case "level":
+			x.Level = levelOf(e)
+		case "message":
+			x.Message = messageOf(e)
+		case "facility":
+			x.Facility = textField(e, "facility")
+		case "umid":
+			x.Umid = textField(e, "umid")
+		case "parent":
+			x.Parent = parentOf(e)
+		case "failure":
+			x.Failure = failureOf(e)
+		case "source":
+			x.Source = source
+		case "attrs":
+			x.Attrs = attrsOf(u, e)
+		}
+	}
+}
+
+// fieldOf returns the value of a name that speaks of an event.
+func fieldOf(name string, e event.Source, source string) (any, bool) {
+	switch name {
+	case "num":
+		return numOf(e), true
+	case "time":
+		return timeOf(e), true
+	case "level":
+		return levelOf(e), true
+	case "message":
+		return messageOf(e), true
+	case "facility", "umid":
+		return textField(e, name), true
+	case "parent":
+		return parentOf(e), true
+	case "failure":
+		return failureOf(e), true
+	case "source":
+		return source, true
+	}
+	return nil, false
+}
+
+// only returns an event with just that field of e.
+func only(e event.Source, key string) event.Event {
+	if whole, ok := e.(*event.Event); ok {
+		return *whole
+	}
+	v, ok := e.Get(key)
+	if !ok {
+		return event.Event{}
+	}
+	return event.Event{Fields: []event.Field{{Key: key, Value: v}}}
+}
+
+func numOf(e event.Source) int {
+	one := only(e, "num")
+	if n, ok := one.Num(); ok && int(n) >= 0 {
+		return int(n)
+	}
+	return -1
+}
+
+func parentOf(e event.Source) any {
+	one := only(e, "parent")
+	if n, ok := one.Parent(); ok && int(n) >= 0 {
+		return int(n)
+	}
+	return nil
+}
+
+func timeOf(e event.Source) float64 {
+	one := only(e, "time")
+	t, _ := one.Seconds()
+	return t
+}
+
+func levelOf(e event.Source) int {
+	one := only(e, "level")
+	return int(one.Level())
+}
+
+func textField(e event.Source, key string) string {
+	v, _ := e.Get(key)
+	s, _ := banana.Text(v)
+	return cut(s)
+}
+
+func messageOf(e event.Source) string { return cut(string(event.AppendText(nil, e))) }
+
+// failureOf returns the text of the event's exception: what dump shows, and the
+// traceback if that is more.
+func failureOf(e event.Source) string {
+	v, ok := e.Get("failure")
+	if !ok || v == nil {
+		return ""
+	}
+	d, ok := v.(event.Dict)
+	if !ok {
+		return cut(string(event.AppendStr(nil, v)))
+	}
+	s, _ := d.Get("str")
+	text := string(event.AppendStr(nil, s))
+	if traceback, ok := d.Get("traceback"); ok {
+		if tb, _ := banana.Text(traceback); tb != "" {
+			text += "\n" + tb
+		}
+	}
+	return cut(text)
+}
+
+// cut bounds what a text costs those who search it.
+func cut(s string) string { return s[:min(len(s), maxText)] }
+
+func attrsOf(u *use, e event.Source) map[string]any {
+	if u.anyAttr {
+		d := e.Dict()
+		m := make(map[string]any, len(d))
+		for _, item := range d {
+			if key, ok := item.Key.(string); ok {
+				m[key] = plain(item.Value)
+			}
+		}
+		return m
+	}
+	m := make(map[string]any, len(u.attrs))
+	for key := range u.attrs {
+		if v, ok := e.Get(key); ok {
+			m[key] = plain(v)
+		}
+	}
+	return m
+}
+
+// plain returns a value of package banana as expr knows values.
+func plain(v any) any {
+	switch v := v.(type) {
+	case int64:
+		return int(v)
+	case uint64:
+		if v > 1<<63-1 {
+			return float64(v)
+		}
+		return int(v)
+	case *big.Int:
+		f, _ := new(big.Float).SetInt(v).Float64()
+		return f
+	case string:
+		return cut(v)
+	case []byte:
+		return cut(string(v))
+	case banana.Decimal:
+		return string(v)
+	case []any:
+		return plainList(v)
+	case event.Tuple:
+		return plainList(v)
+	case banana.Set:
+		return plainList(v)
+	case banana.FrozenSet:
+		return plainList(v)
+	case event.Dict:
+		return plainMap(v)
+	case *banana.Copyable:
+		m := plainMap(v.Attrs)
+		m["repr"] = string(event.AppendRepr(nil, v))
+		m["str"] = string(event.AppendStr(nil, v))
+		return m
+	}
+	return v
+}
+
+func plainList(list []any) []any {
+	out := make([]any, len(list))
+	for i, v := range list {
+		out[i] = plain(v)
+	}
+	return out
+}
+
+func plainMap(d event.Dict) map[string]any {
+	m := make(map[string]any, len(d))
+	for _, item := range d {
+		key, ok := banana.Text(item.Key)
+		if !ok {
+			key = string(event.AppendRepr(nil, item.Key))
+		}
+		m[key] = plain(item.Value)
+	}
+	return m
+}
+
+// parseDuration reads the argument of before: Go's form, "1m30s".
+func parseDuration(s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
