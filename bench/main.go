@@ -25,6 +25,7 @@ var parts = []struct {
 	name string
 	run  func(*report)
 }{
+	{"rpc", benchRPC},
 	{"recorder", benchRecorder},
 }
 
