@@ -42,7 +42,7 @@ func TestFilter(t *testing.T) {
 		`"path" in attrs && !("nothing" in attrs)`:           true,
 		`attrs["path"] endsWith "x"`:                         true,
 		`attrs.deep.k.n == 5`:                                true,
-		`attrs.big > 18446744073709551615.0`:                 true,
+		`attrs.big >= 18446744073709551615.0`:                true,
 		`"a" in attrs.tags && len(attrs.tags) == 2`:          true,
 		`any(attrs.tags, # == "b")`:                          true,
 		`failure contains "boom" && failure contains "x.py"`: true,
