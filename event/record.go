@@ -284,11 +284,12 @@ func (r Record) Event(num Num, incarnation string) (*Event, error) {
 	if nano == 0 { // logged without a time
 		e.Fields = append(e.Fields[:1], Field{"level", level})
 	}
+	var set fieldSet
 	for d.err == nil && len(d.r) > 0 {
 		key := d.key()
 		value := d.value(0)
 		if d.err == nil {
-			e.Set(key, value)
+			set.add(e, key, value)
 		}
 	}
 	e.Fields = append(e.Fields, Field{"incarnation", Tuple{incarnation, nil}})
@@ -447,13 +448,42 @@ func (d *decoder) values(depth int) []any {
 
 func (d *decoder) dict(depth int) Dict {
 	var e Event
+	var set fieldSet
 	for d.err == nil {
 		if len(d.r) > 0 && d.r[0] == codeEnd<<1|1 {
 			d.r = d.r[1:]
 			return (&e).Dict()
 		}
 		key := d.key()
-		e.Set(key, d.value(depth+1))
+		set.add(&e, key, d.value(depth+1))
 	}
 	return nil
+}
+
+// fieldSet finds the fields of an event that has many: a peer may send tens of
+// thousands, and looking through them for each would take seconds.
+type fieldSet struct {
+	index map[string]int // of e.Fields, once they are many
+}
+
+const manyFields = 32
+
+// add is e.Set.
+func (s *fieldSet) add(e *Event, key string, value any) {
+	if len(e.Fields) < manyFields {
+		e.Set(key, value)
+		return
+	}
+	if s.index == nil {
+		s.index = make(map[string]int, 2*manyFields)
+		for i, f := range e.Fields {
+			s.index[f.Key] = i
+		}
+	}
+	if i, ok := s.index[key]; ok {
+		e.Fields[i].Value = value
+		return
+	}
+	s.index[key] = len(e.Fields)
+	e.Fields = append(e.Fields, Field{key, value})
 }

@@ -165,7 +165,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 			if end == event.NoNum && window.Err() != nil {
 				continue // now the end is known
 			}
-			break // nothing more below it
+			break // nothing more below the end
 		}
 		if num >= end {
 			break
@@ -200,7 +200,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 			return err
 		}
 	}
-	if end != event.NoNum {
+	if w.rec.Reason != ByCount {
 		w.rec.Until = max(w.rec.Until, end)
 	}
 	return nil

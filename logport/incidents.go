@@ -120,6 +120,7 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	defer cut()
 	in.mu.Lock()
 	in.t.cut = cut
+	in.t.signal() // a Flush may be waiting for something to cut
 	in.mu.Unlock()
 
 	lp := in.lp
@@ -181,7 +182,6 @@ type ringSource struct {
 	a       *rings
 	c       *cursor
 	trigger event.Num
-	last    event.Num // returned
 }
 
 // Next implements [incident.Source].
@@ -200,7 +200,7 @@ func (s *ringSource) Next(ctx context.Context) (event.Num, event.Record, error) 
 		}
 		// All up to the trigger is read: it is in the rings or lost.
 		s.a.unpin(s.trigger)
-		if err := s.a.wait(ctx, s.c.until-1); err != nil {
+		if err := s.a.wait(ctx, s.c.until); err != nil {
 			return event.NoNum, nil, err
 		}
 	}
