@@ -18,6 +18,8 @@ type inbound struct {
 	gifts []*gift // to be resolved before it runs
 	size  int64   // what it counts against Limits.Pause and Backlog
 
+	then func() // to run behind the answer, or nil
+
 	detached bool // said Go; guarded by conn.mu
 }
 
@@ -140,6 +142,9 @@ func (in *inbound) run() {
 	}
 	v, err := in.invoke()
 	in.answer(v, err)
+	if in.then != nil {
+		in.then()
+	}
 }
 
 // unwrapArgs puts the references that gifts stand for in their places.

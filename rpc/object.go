@@ -75,6 +75,10 @@ func (c *Call) Peer() Peer { return c.in.peer() }
 // it. Only the first Go of a call does anything.
 func (c *Call) Go() { c.in.detach() }
 
+// Then has f run when the call's answer has been queued: what f sends to the
+// peer arrives after the answer. f must not block.
+func (c *Call) Then(f func()) { c.in.then = f }
+
 // Missing is what [Call.Bind] gives for an argument that was left out.
 var Missing any = missing{}
 
