@@ -65,7 +65,7 @@ func (p *publisher) getVersions(*rpc.Call) (any, error) {
 
 // start runs serve for an observer until it returns, and gives it a context that
 // ends with the connection, with the subscription, or when Close waits no more.
-func (p *publisher) start(observer *rpc.Remote, serve func(ctx context.Context)) (any, error) {
+func (p *publisher) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx context.Context)) (any, error) {
 	ctx, stop := context.WithCancel(p.lp.late)
 	s := &rpc.Methods{Name: riSubscription, Map: map[string]func(*rpc.Call) (any, error){
 		"unsubscribe": func(*rpc.Call) (any, error) { stop(); return nil, nil },
@@ -78,10 +78,16 @@ func (p *publisher) start(observer *rpc.Remote, serve func(ctx context.Context))
 		case <-ctx.Done():
 		}
 	})
+	answered := make(chan struct{})
+	c.Then(func() { close(answered) })
 	p.wg.Go(func() {
 		defer p.active.Add(-1)
 		defer stop()
-		serve(ctx)
+		select {
+		case <-answered: // the peer knows the subscription before its first event
+			serve(ctx)
+		case <-ctx.Done():
+		}
 	})
 	return s, nil
 }
@@ -123,7 +129,7 @@ func (p *publisher) subscribeToAll(c *rpc.Call) (any, error) {
 		return nil, err
 	}
 	catchUp := flag(args[1])
-	return p.start(observer, func(ctx context.Context) { p.sendEvents(ctx, observer, catchUp) })
+	return p.start(c, observer, func(ctx context.Context) { p.sendEvents(ctx, observer, catchUp) })
 }
 
 // Bounds of a subscription by an original peer; logging-semantics.md section 9.
@@ -213,7 +219,7 @@ func (p *publisher) subscribeToIncidents(c *rpc.Call) (any, error) {
 	}
 	catchUp := flag(args[1])
 	since, _ := banana.Text(args[2])
-	return p.start(observer, func(ctx context.Context) { p.sendIncidents(ctx, observer, catchUp, since) })
+	return p.start(c, observer, func(ctx context.Context) { p.sendIncidents(ctx, observer, catchUp, since) })
 }
 
 // sendIncidents tells an observer the names of incidents as they complete, in
