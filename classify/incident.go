@@ -1,0 +1,100 @@
+package classify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+// Open reads the header of an incident file. Its events are read, from the same
+// file, only if a rule asks for them. Close ends that. The error is of
+// [flogfile.Open], or says that the file is no incident.
+func Open(name string) (*File, error) {
+	r, err := flogfile.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{r: r}
+	f.Name = name
+	f.Tub = tubOf(name)
+	f.Events = f.events
+	if err := f.header(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// File is an incident in a file.
+type File struct {
+	Incident
+	r      *flogfile.Reader
+	damage error
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.r.Close() }
+
+// Damage returns what of the events could not be read, nil if none was missing
+// or none was asked for.
+func (f *File) Damage() error { return f.damage }
+
+// tubOf returns the TubID under which a gatherer keeps the file: its folder's
+// name, if that is one.
+func tubOf(name string) string {
+	dir := filepath.Base(filepath.Dir(name))
+	if len(dir) != 32 || strings.Trim(dir, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		return ""
+	}
+	return dir
+}
+
+func (f *File) header() error {
+	line, err := f.r.Next()
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if err == io.EOF || line.Kind&flogfile.KindHeader == 0 {
+		return fmt.Errorf("%s: not an incident: its first line is no header", f.Name)
+	}
+	f.Header = line.Header()
+	v, _ := f.Header.Get("trigger")
+	trigger, ok := v.(event.Dict)
+	if !ok {
+		kind, _ := f.Header.Get("type")
+		return fmt.Errorf("%s: not an incident: its header, of type %s, names no trigger", f.Name, event.AppendJSON(nil, kind))
+	}
+	f.Trigger = event.FromDict(trigger)
+	return nil
+}
+
+// events reads the file's events. Those of a damaged file that can be read count.
+func (f *File) events() ([]*event.Event, error) {
+	var events []*event.Event
+	for {
+		line, err := f.r.Next()
+		if err == io.EOF {
+			return events, nil
+		}
+		if damage, ok := errors.AsType[*flogfile.DamageError](err); ok {
+			f.damage = damage
+			return events, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !line.IsObject() {
+			continue
+		}
+		e, err := line.Event()
+		if err != nil {
+			continue
+		}
+		events = append(events, e)
+	}
+}
