@@ -28,6 +28,7 @@ import (
 // commands are all commands, in the order in which help shows them.
 var commands = []func() *cobra.Command{
 	newDumpCommand,
+	newClassifyIncidentCommand,
 	newVersionCommand,
 }
 
