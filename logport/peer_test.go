@@ -1,0 +1,228 @@
+package logport_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/rpc/foolscaptest"
+)
+
+// eventually waits for something that another process does.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited a minute in vain for %s", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+var eventLine = regexp.MustCompile(`^(\d\d:\d\d:\d\d\.\d\d\d) L(\d+) \[\]#(\d+) (.*)$`)
+
+// TestOriginalTail: the original's `flogtool tail --catch-up` prints what the
+// program logged before and what it logs after, line by line.
+func TestOriginalTail(t *testing.T) {
+	tool := foolscaptest.Tool(t, "flogtool")
+	dir := t.TempDir()
+	lp := open(t, logport.Config{Dir: dir})
+	lp.AddVersion("app", "2.1")
+	ctx := context.Background()
+	log := func(i int) {
+		lp.Log(ctx, slog.LevelInfo, fmt.Sprintf("event %d of the program: 100%% ünï", i), logport.Facility("app"), slog.Int("i", i))
+		lp.Log(ctx, slog.LevelDebug, "", logport.Format("%(what)s took %(ms).1f ms"), slog.String("what", "query"), slog.Float64("ms", 2.25))
+	}
+	for i := range 20 {
+		log(i)
+	}
+	cmd := exec.Command(tool, "tail", "--catch-up", dir)
+	cmd.Env = append(os.Environ(), "TZ=UTC", "PYTHONUNBUFFERED=1")
+	tail := foolscaptest.Run(t, cmd)
+	tail.Expect(t, fmt.Sprintf(`^Connected \(to pid %d\)$`, os.Getpid()))
+	tail.Expect(t, `^Remote Versions:$`)
+	tail.Expect(t, `^ app: 2.1$`)
+	var lines []string
+	next := func() { lines = append(lines, tail.Expect(t, eventLine.String())[0]) }
+	for range 40 {
+		next()
+	}
+	for i := 20; i < 30; i++ {
+		log(i)
+	}
+	for range 20 {
+		next()
+	}
+	var want []string
+	for e := range lp.Buffered() {
+		if strings.HasPrefix(e.Facility(), "flogtool") {
+			continue
+		}
+		n, _ := e.Num()
+		want = append(want, fmt.Sprintf("%s L%d []#%d %s", e.Time().Format("15:04:05.000"), int(e.Level()), n, event.Format(e)))
+	}
+	if got, want := strings.Join(lines, "\n"), strings.Join(want, "\n"); got != want {
+		t.Errorf("the original printed\n%s\nwant\n%s", got, want)
+	}
+}
+
+// originalGatherer makes and runs a gatherer of the original and returns its
+// directory and FURL.
+func originalGatherer(t *testing.T, kind string) (dir, furl string) {
+	t.Helper()
+	tool, twistd := foolscaptest.Tool(t, "flogtool"), foolscaptest.Tool(t, "twistd3")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	dir = filepath.Join(t.TempDir(), "g")
+	out, err := exec.Command(tool, kind, "--port", fmt.Sprintf("tcp:%d:interface=127.0.0.1", port),
+		"--location", fmt.Sprintf("tcp:127.0.0.1:%d", port), dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", kind, err, out)
+	}
+	cmd := exec.Command(twistd, "--nodaemon", "--python", "gatherer.tac")
+	cmd.Dir = dir
+	p := foolscaptest.Run(t, cmd)
+	p.Expect(t, `Gatherer waiting at: (pb://\S+)`)
+	data, err := os.ReadFile(filepath.Join(dir, "log_gatherer.furl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, strings.TrimSpace(string(data))
+}
+
+// readEvents returns the events of all flog files that match.
+func readEvents(t *testing.T, pattern string) (from []string, events []*event.Event) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		r, err := flogfile.Open(file)
+		if err != nil {
+			continue // being written
+		}
+		for {
+			line, err := r.Next()
+			if err != nil {
+				if err != io.EOF {
+					break
+				}
+				break
+			}
+			if line.Kind&flogfile.KindEvent == 0 {
+				continue
+			}
+			e, err := line.Event()
+			if err != nil {
+				t.Fatal(err)
+			}
+			events = append(events, e)
+			from = append(from, line.From())
+		}
+		r.Close()
+	}
+	return from, events
+}
+
+// messages returns the messages of events of the facility app.
+func messages(events []*event.Event) []string {
+	var m []string
+	for _, e := range events {
+		if e.Facility() == "app" {
+			m = append(m, e.Text("message"))
+		}
+	}
+	return m
+}
+
+// TestOriginalLogGatherer: a process that listens nowhere is gathered by the
+// original log gatherer, whose FURL it reads from a file that comes later.
+func TestOriginalLogGatherer(t *testing.T) {
+	dir, furl := originalGatherer(t, "create-gatherer")
+	furls := filepath.Join(t.TempDir(), "gatherers.furl")
+	lp := open(t, logport.Config{Listen: "off", Gatherers: []string{furls}})
+	if _, err := lp.FURL(); err == nil {
+		t.Error("a logport that listens nowhere has a FURL")
+	}
+	if err := os.WriteFile(furls, []byte("# gatherers\n\n"+furl+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gatherer's subscription", func() bool { return lp.Stats().Subscribers == 1 })
+	var want []string
+	for i := range 300 {
+		m := fmt.Sprint("gathered ", i)
+		lp.Log(context.Background(), slog.LevelDebug, m, logport.Facility("app"))
+		want = append(want, m)
+	}
+	eventually(t, "300 events in the gatherer's file", func() bool {
+		_, events := readEvents(t, filepath.Join(dir, "from-*.flog"))
+		return len(messages(events)) >= len(want)
+	})
+	_, events := readEvents(t, filepath.Join(dir, "from-*.flog"))
+	if got := messages(events); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("the gatherer has %q", got)
+	}
+}
+
+// TestOriginalIncidentGatherer: the original incident gatherer fetches an
+// incident that was there before it connected, and one that came later.
+func TestOriginalIncidentGatherer(t *testing.T) {
+	gathererDir, furl := originalGatherer(t, "create-incident-gatherer")
+	dir := t.TempDir()
+	ctx := context.Background()
+	declare := func(lp *logport.Logport, m string) {
+		lp.Log(ctx, slog.LevelDebug, m+" is coming", logport.Facility("app"))
+		lp.Log(ctx, slog.LevelWarn, m, logport.Facility("app"), slog.Float64("x", 1.5), slog.Any("list", []any{1, "a", nil}))
+		if err := lp.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := logport.Config{Dir: dir}
+	lp, err := logport.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	declare(lp, "old incident")
+	lp.Close()
+
+	cfg.Gatherers = []string{furl}
+	lp = open(t, cfg)
+	stored := func() int {
+		files, _ := filepath.Glob(filepath.Join(gathererDir, "incidents", "*", "incident-*.flog.bz2"))
+		return len(files)
+	}
+	eventually(t, "the old incident", func() bool { return stored() == 1 })
+	declare(lp, "new incident")
+	eventually(t, "the new incident", func() bool { return stored() == 2 })
+	eventually(t, "its classification", func() bool {
+		data, _ := os.ReadFile(filepath.Join(gathererDir, "classified", "unknown"))
+		return strings.Count(string(data), "\n") == 2
+	})
+	from, events := readEvents(t, filepath.Join(gathererDir, "incidents", "*", "*.bz2"))
+	if got := strings.Join(messages(events), ", "); got != "old incident is coming, old incident, new incident is coming, new incident" {
+		t.Errorf("the gatherer has %q", got)
+	}
+	own, _ := lp.FURL()
+	for _, f := range from {
+		if !strings.HasPrefix(own, "pb://"+f+"@") {
+			t.Errorf("an event is from %q, want this Tub of %s", f, own)
+		}
+	}
+}
