@@ -18,6 +18,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/flogtool/flogtool/logport"
 )
 
 // parts are all parts, in the order in which they run.
@@ -52,6 +54,9 @@ func run(args []string, out, errw io.Writer) int {
 		r := &report{part: p.name}
 		start := time.Now()
 		p.run(r)
+		for _, dir := range r.dirs {
+			os.RemoveAll(dir)
+		}
 		r.print(out, time.Since(start))
 		for _, e := range r.errors {
 			fmt.Fprintf(errw, "bench: %s: %s\n", p.name, e)
@@ -67,6 +72,7 @@ type report struct {
 	rows   [][2]string
 	ratios []string
 	errors []string
+	dirs   []string // to be removed
 }
 
 // Row adds a figure to the table. The value is shown with three significant
@@ -109,4 +115,23 @@ func number(v float64) string {
 		return digits
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// tempDir returns a directory that the caller's part of the run may fill.
+func tempDir(r *report) string {
+	dir, err := os.MkdirTemp("", "flogtool-bench-*")
+	if err != nil {
+		r.Errorf("%v", err)
+	}
+	r.dirs = append(r.dirs, dir)
+	return dir
+}
+
+func openForBench(r *report, cfg logport.Config) *logport.Logport {
+	lp, err := logport.Open(cfg)
+	if err != nil {
+		r.Errorf("%v", err)
+		panic(err)
+	}
+	return lp
 }
