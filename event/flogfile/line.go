@@ -31,7 +31,68 @@ type Line struct {
 
 	outer  []field // of the wrapper
 	fields []field // of d, if that is an object
+	at     [knownFields]int16
+	plain  bool // no escape in the whole line
 	event  *event.Event
+	texts  interned
+}
+
+// The fields that are looked for in every event; at has where they are in
+// fields, plus one.
+const (
+	atNum = iota
+	atTime
+	atLevel
+	atMessage
+	atFormat
+	atArgs
+	atFacility
+	atFailure
+	atParent
+	atIncarnation
+	knownFields
+	unknownField = -1
+)
+
+// known returns the place in at of the field key.
+func known(key []byte) int {
+	switch string(key) {
+	case "num":
+		return atNum
+	case "time":
+		return atTime
+	case "level":
+		return atLevel
+	case "message":
+		return atMessage
+	case "format":
+		return atFormat
+	case "args":
+		return atArgs
+	case "facility":
+		return atFacility
+	case "failure":
+		return atFailure
+	case "parent":
+		return atParent
+	case "incarnation":
+		return atIncarnation
+	}
+	return unknownField
+}
+
+// interned keeps texts that come again and again: senders, formats.
+type interned [64]string
+
+func (t *interned) get(raw []byte) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	slot := &t[(len(raw)*7+int(raw[0])+int(raw[len(raw)/2])*3+int(raw[len(raw)-1]))%len(t)]
+	if *slot != string(raw) {
+		*slot = string(raw)
+	}
+	return *slot
 }
 
 // parse finds the line's fields; false if it is no JSON object.
@@ -42,6 +103,15 @@ func (l *Line) parse() bool {
 	var end int
 	if l.outer, end = scanObject(l.outer, data, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
 		return false
+	}
+	l.plain = bytes.IndexByte(data, '\\') < 0
+	l.at = [knownFields]int16{}
+	if len(l.fields) < 1<<15 {
+		for i := range l.fields {
+			if k := known(l.text(l.fields[i].key)); k >= 0 {
+				l.at[k] = int16(i + 1) // with equal keys the last one counts
+			}
+		}
 	}
 	for i := range l.outer {
 		switch string(l.text(l.outer[i].key)) {
@@ -63,12 +133,25 @@ func (l *Line) text(s span) []byte { return l.Raw[s.start:s.end] }
 func (l *Line) find(fields []field, key string) ([]byte, bool) {
 	for i := len(fields) - 1; i >= 0; i-- {
 		k := l.text(fields[i].key)
-		if string(k) == key || bytes.IndexByte(k, '\\') >= 0 && unescape(k) == key {
+		if string(k) == key || !l.plain && bytes.IndexByte(k, '\\') >= 0 && unescape(k) == key {
 			return l.text(fields[i].value), true
 		}
 	}
 	return nil, false
 }
+
+// field returns the value of a known field.
+func (l *Line) field(known int) ([]byte, bool) {
+	if i := l.at[known]; i > 0 {
+		return l.text(l.fields[i-1].value), true
+	}
+	if l.plain && len(l.fields) < 1<<15 {
+		return nil, false
+	}
+	return l.find(l.fields, knownNames[known])
+}
+
+var knownNames = [knownFields]string{"num", "time", "level", "message", "format", "args", "facility", "failure", "parent", "incarnation"}
 
 // unescape returns the text of a key that has escapes.
 func unescape(key []byte) string {
@@ -81,6 +164,14 @@ func unescape(key []byte) string {
 
 // RawField returns the JSON of the event's field key.
 func (l *Line) RawField(key string) (value []byte, ok bool) { return l.find(l.fields, key) }
+
+// Plain reports whether the line has no escapes, so that every JSON string in it
+// is the text between its quotes.
+func (l *Line) Plain() bool { return l.plain }
+
+// Intern returns text that lasts longer than the line; what was seen lately is
+// not allocated again.
+func (l *Line) Intern(text []byte) string { return l.texts.get(text) }
 
 // RawOuter returns the JSON of the wrapper's key: from, rx_time, d, header or
 // another.
@@ -149,6 +240,9 @@ func (l *Line) dict(key string) event.Dict {
 // From returns who recorded the event; "" if the line does not say it in text.
 func (l *Line) From() string {
 	raw, _ := l.find(l.outer, "from")
+	if l.plain && len(raw) >= 2 && raw[0] == '"' {
+		return l.texts.get(raw[1 : len(raw)-1])
+	}
 	return rawText(raw)
 }
 
@@ -161,25 +255,25 @@ func (l *Line) RxTime() (seconds float64, ok bool) {
 // Seconds returns the event's time in seconds since 1970; ok is false if it has
 // none that is a number.
 func (l *Line) Seconds() (seconds float64, ok bool) {
-	raw, _ := l.find(l.fields, "time")
+	raw, _ := l.field(atTime)
 	return rawFloat(raw)
 }
 
 // Num returns the event's number as [event.Event.Num] does.
-func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.find(l.fields, "num")) }
+func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.field(atNum)) }
 
 // Parent returns the number of the event's parent as [event.Event.Parent] does.
-func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.find(l.fields, "parent")) }
+func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.field(atParent)) }
 
 // Facility returns the event's facility, "" if it has none.
 func (l *Line) Facility() string {
-	raw, _ := l.find(l.fields, "facility")
+	raw, _ := l.field(atFacility)
 	return rawText(raw)
 }
 
 // Incarnation returns the event's incarnation as [event.Event.Incarnation] does.
 func (l *Line) Incarnation() string {
-	raw, ok := l.find(l.fields, "incarnation")
+	raw, ok := l.field(atIncarnation)
 	if !ok {
 		return ""
 	}
@@ -194,7 +288,7 @@ func (l *Line) Incarnation() string {
 
 // Level returns the event's level as [event.Event.Level] does.
 func (l *Line) Level() event.Level {
-	raw, ok := l.find(l.fields, "level")
+	raw, ok := l.field(atLevel)
 	if !ok {
 		return event.Operational
 	}
@@ -209,9 +303,9 @@ func (l *Line) Level() event.Level {
 // AppendText appends the event's text for people: [event.AppendText].
 func (l *Line) AppendText(dst []byte) []byte {
 	// Most events have a plain message, which needs no decoding.
-	if raw, ok := l.find(l.fields, "message"); ok && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
-		if _, ok := l.find(l.fields, "format"); !ok {
-			if _, ok := l.find(l.fields, "args"); !ok {
+	if raw, ok := l.field(atMessage); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
+		if _, ok := l.field(atFormat); !ok {
+			if _, ok := l.field(atArgs); !ok {
 				return append(dst, raw[1:len(raw)-1]...)
 			}
 		}
@@ -265,7 +359,38 @@ func rawNum(raw []byte, ok bool) (event.Num, bool) {
 }
 
 func rawFloat(raw []byte) (f float64, ok bool) {
-	if len(raw) == 0 || raw[0] != '-' && raw[0]-'0' > 9 && raw[0] != 'N' && raw[0] != 'I' {
+	// A decimal of less than 2^53 without its point, divided by a power of ten:
+	// both are exact doubles, so the quotient is rounded once, as it must be.
+	if len(raw) > len(powers) {
+		return slowFloat(raw)
+	}
+	var n, point uint64
+	for i, c := range raw {
+		switch {
+		case c-'0' <= 9:
+			n = n*10 + uint64(c-'0')
+		case c == '.' && point == 0 && i > 0:
+			point = uint64(i + 1)
+		default:
+			return slowFloat(raw)
+		}
+		if n >= 1<<53 {
+			return slowFloat(raw)
+		}
+	}
+	switch {
+	case len(raw) == 0:
+		return 0, false
+	case point == 0:
+		return float64(n), true
+	}
+	return float64(n) / powers[uint64(len(raw))-point], true
+}
+
+var powers = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
+
+func slowFloat(raw []byte) (f float64, ok bool) {
+	if raw[0] != '-' && raw[0]-'0' > 9 && raw[0] != 'N' && raw[0] != 'I' {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(string(raw), 64) // no allocation: the text does not escape
