@@ -272,14 +272,14 @@ func (c *conn) makeRoom() {
 const writeStall = 2 * time.Minute
 
 // maxSpare is the largest write buffer that is kept for the next write.
-const maxSpare = 256 << 10
+const maxSpare = 1 << 20
 
 func (c *conn) writeLoop() {
 	var until time.Time // of the write deadline
 	var buf []byte
 	for {
 		c.mu.Lock()
-		if cap(buf) <= maxSpare {
+		if buf != nil && cap(buf) <= maxSpare {
 			c.t.spare = buf[:0]
 		}
 		if len(c.t.released) > 0 && !c.t.dead {

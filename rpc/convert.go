@@ -516,3 +516,67 @@ func assignFieldsAt(to reflect.Value, items banana.Dict, what string, depth int)
 	}
 	return nil
 }
+
+// canonical returns v as it would arrive at the other end, as far as its types
+// go: what interfaces check.
+func canonical(v any) any { return canonicalAt(v, 0) }
+
+func canonicalAt(v any, depth int) any {
+	switch v.(type) {
+	case nil, bool, int64, float64, string, []byte, []any, banana.Tuple, banana.Dict, banana.Set, banana.FrozenSet,
+		banana.Decimal, *banana.Copyable, *big.Int, *Remote, Object, FURL, error:
+		return v
+	}
+	rv := reflect.ValueOf(v)
+	if depth > maxCheck || !sendable(rv.Kind()) {
+		return v
+	}
+	switch rv.Kind() {
+	case reflect.Bool:
+		return rv.Bool()
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return rv.Int()
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		if n := rv.Uint(); n > math.MaxInt64 {
+			return new(big.Int).SetUint64(n)
+		}
+		return int64(rv.Uint())
+	case reflect.Float32, reflect.Float64:
+		return rv.Float()
+	case reflect.String:
+		return rv.String()
+	case reflect.Pointer:
+		if rv.IsNil() {
+			return nil
+		}
+		if rv.Elem().Kind() == reflect.Struct {
+			return v // a copyable, or a dict that no constraint looks into
+		}
+		return canonicalAt(rv.Elem().Interface(), depth+1)
+	case reflect.Slice, reflect.Array:
+		if rv.Type().Elem().Kind() == reflect.Uint8 && rv.Kind() == reflect.Slice {
+			return rv.Bytes()
+		}
+		items := make([]any, rv.Len())
+		for i := range items {
+			items[i] = canonicalAt(rv.Index(i).Interface(), depth+1)
+		}
+		return items
+	case reflect.Map:
+		keys := rv.MapKeys()
+		slices.SortFunc(keys, compareKeys)
+		if t := rv.Type().Elem(); t.Kind() == reflect.Struct && t.NumField() == 0 {
+			set := make(banana.Set, len(keys))
+			for i, k := range keys {
+				set[i] = canonicalAt(k.Interface(), depth+1)
+			}
+			return set
+		}
+		d := make(banana.Dict, len(keys))
+		for i, k := range keys {
+			d[i] = banana.Item{Key: canonicalAt(k.Interface(), depth+1), Value: canonicalAt(rv.MapIndex(k).Interface(), depth+1)}
+		}
+		return d
+	}
+	return v
+}

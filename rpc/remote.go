@@ -85,8 +85,7 @@ func (r *Remote) encode(id uint64, method string, args Args) (*message, error) {
 	if r.c.isDead() {
 		return nil, r.c.deadErr() // nothing is asked of the values then
 	}
-	args, err := r.c.tub.checkCall(r, method, args)
-	if err != nil {
+	if err := r.c.tub.checkCall(r, method, args); err != nil {
 		return nil, err
 	}
 	m := r.c.newMessage()

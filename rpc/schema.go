@@ -73,6 +73,14 @@ func isInt(v any, _ int) bool {
 	return false
 }
 
+// accept returns why c does not accept v, or "".
+func accept(c Constraint, v any) string {
+	if why := c.check(v, 0); why == "" {
+		return ""
+	}
+	return c.check(canonical(v), 0)
+}
+
 // maxCheck bounds the recursion of constraints that contain themselves over
 // values that do.
 const maxCheck = 200
@@ -210,7 +218,7 @@ func newInterfaces(list []*Interface) (map[string]*Interface, error) {
 	return m, nil
 }
 
-// bind checks the arguments of a call and returns them as they are.
+// bind checks the arguments of a call.
 func (s Signature) bind(a Args) error {
 	if len(a.Pos) > len(s.Args) {
 		return violationf("too many positional arguments: %d >= %d", len(a.Pos), len(s.Args))
@@ -238,7 +246,7 @@ func (s Signature) bind(a Args) error {
 		if arg.Type == nil {
 			continue
 		}
-		if why := arg.Type.check(v, 0); why != "" {
+		if why := accept(arg.Type, v); why != "" {
 			return violationf("in argument %s: %s", arg.Name, why)
 		}
 	}
@@ -261,17 +269,16 @@ func (t *Tub) signature(iface, method string) (sig Signature, known bool, err er
 	return sig, true, nil
 }
 
-// checkCall checks a call that is about to be made. It returns the arguments in
-// the form in which they are sent, if that was needed to check them.
-func (t *Tub) checkCall(r *Remote, method string, args Args) (Args, error) {
+// checkCall checks a call that is about to be made.
+func (t *Tub) checkCall(r *Remote, method string, args Args) error {
 	sig, known, err := t.signature(r.iface, method)
 	if err != nil || !known {
-		return args, err
+		return err
 	}
 	if err := sig.bind(args); err != nil {
-		return args, locate(err, "in call of "+method)
+		return locate(err, "in call of "+method)
 	}
-	return args, nil
+	return nil
 }
 
 // checkResult checks an answer that has arrived.
@@ -280,7 +287,7 @@ func (t *Tub) checkResult(r *Remote, method string, v any) error {
 	if err != nil || !known || sig.Returns == nil {
 		return err
 	}
-	if why := sig.Returns.check(v, 0); why != "" {
+	if why := accept(sig.Returns, v); why != "" {
 		return &Violation{Where: "in the answer of " + method, Reason: why}
 	}
 	return nil
@@ -301,7 +308,7 @@ func (t *Tub) invoke(obj Object, call *Call) (any, error) {
 	if err != nil || !known || sig.Returns == nil {
 		return v, err
 	}
-	if why := sig.Returns.check(v, 0); why != "" {
+	if why := accept(sig.Returns, v); why != "" {
 		return nil, &Violation{Where: "in return value of " + call.Method, Reason: why}
 	}
 	return v, nil

@@ -25,6 +25,8 @@ type Message struct {
 
 	vocab bool
 	buf   []byte
+	long  [][]byte // byte strings that are copied only to their place in the stream
+	size  int      // of these together
 	fixes []fix
 	opens uint64
 	depth int
@@ -36,7 +38,7 @@ type Message struct {
 type fix struct {
 	at   int // before buf[at]
 	kind fixKind
-	n    uint64 // the message's own OPEN number
+	n    uint64 // the message's own OPEN number; the index of a long string
 }
 
 type fixKind uint8
@@ -46,6 +48,7 @@ const (
 	fixClose
 	fixReference
 	fixSlot
+	fixLong
 )
 
 // pointer is the identity of a container: its elements and what it is.
@@ -80,11 +83,13 @@ func (m *Message) Reset(table int) {
 	}
 	m.vocab = table == 1
 	m.buf, m.fixes, m.begun = m.buf[:0], m.fixes[:0], m.begun[:0]
+	clear(m.long)
+	m.long, m.size = m.long[:0], 0
 	m.opens, m.depth = 0, 0
 }
 
 // Len returns about how many bytes the message will have.
-func (m *Message) Len() int { return len(m.buf) + 4*len(m.fixes) }
+func (m *Message) Len() int { return len(m.buf) + 4*len(m.fixes) + m.size }
 
 // Opens returns how many OPEN numbers the message takes.
 func (m *Message) Opens() uint64 { return m.opens }
@@ -106,6 +111,8 @@ func (m *Message) AppendTo(dst []byte, base uint64, slot func(dst []byte, open u
 		case fixSlot:
 			dst = slot(dst, base+f.n, slots)
 			slots++
+		case fixLong:
+			dst = append(dst, m.long[f.n]...)
 		}
 	}
 	return append(dst, m.buf[from:]...)
@@ -160,7 +167,11 @@ func (m *Message) Word(s string) {
 	m.buf = append(m.buf, s...)
 }
 
-// Bytes appends a byte string.
+// longBytes is from what length on a byte string is not copied twice.
+const longBytes = 4 << 10
+
+// Bytes appends a byte string. It must not be changed until AppendTo was
+// called.
 func (m *Message) Bytes(b []byte) {
 	if m.vocab {
 		if i := wordIndex(b); i >= 0 {
@@ -169,7 +180,13 @@ func (m *Message) Bytes(b []byte) {
 		}
 	}
 	m.buf = append(appendHeader(m.buf, uint64(len(b))), byte(TokenString))
-	m.buf = append(m.buf, b...)
+	if len(b) < longBytes {
+		m.buf = append(m.buf, b...)
+		return
+	}
+	m.fixes = append(m.fixes, fix{len(m.buf), fixLong, uint64(len(m.long))})
+	m.long = append(m.long, b)
+	m.size += len(b)
 }
 
 // Text appends text. What is not UTF-8 in it, lone surrogates included, becomes

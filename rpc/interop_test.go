@@ -1,0 +1,370 @@
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/rpc"
+)
+
+// newTubBeside returns a Tub whose TubID is greater than other, so that it will
+// be the master, or less.
+func newTubBeside(t testing.TB, cfg rpc.Config, other rpc.TubID, greater bool) *rpc.Tub {
+	t.Helper()
+	for {
+		tub, err := rpc.NewTub(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (tub.ID() > other) == greater {
+			t.Cleanup(func() { tub.Close() })
+			return tub
+		}
+		tub.Close()
+	}
+}
+
+// servers are the two kinds of Tub that offer a target.
+func servers(t *testing.T, f func(t *testing.T, furl rpc.FURL)) {
+	t.Run("Go", func(t *testing.T) {
+		server := newServer(t, targetConfig())
+		f(t, register(t, server, newTarget(), "target"))
+	})
+	t.Run("Python", func(t *testing.T) {
+		_, furl := pythonServer(t)
+		f(t, furl)
+	})
+}
+
+// TestInterop is the table, from a Go client's side.
+func TestInterop(t *testing.T) {
+	servers(t, func(t *testing.T, furl rpc.FURL) {
+		for _, master := range []bool{true, false} {
+			t.Run(fmt.Sprintf("master=%v", master), func(t *testing.T) {
+				client := newTubBeside(t, targetConfig(), furl.Tub, master)
+				r := connect(t, client, furl)
+				for _, row := range interopRows {
+					t.Run(row.name, func(t *testing.T) { row.run(t, r) })
+				}
+				// Whatever happened, the connection is the same.
+				if !r.IsConnected() {
+					t.Fatalf("the connection was lost: %v", r.Err())
+				}
+			})
+		}
+	})
+}
+
+var interopRows = []struct {
+	name string
+	run  func(t *testing.T, r *rpc.Remote)
+}{
+	{"values", testValues},
+	{"arguments", testArguments},
+	{"exceptions", testExceptions},
+	{"violations", testViolations},
+	{"copyables", testCopyables},
+	{"references", testReferences},
+	{"callbacks", testCallbacks},
+	{"interfaces", testInterfaces},
+	{"order", testOrder},
+	{"large", testLarge},
+}
+
+func testValues(t *testing.T, r *rpc.Remote) {
+	all := values()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if v := call(t, r, "value", name); !sameValue(name, v) {
+			t.Errorf("the peer's %s arrived as %#v", name, v)
+		}
+		if v := call(t, r, "check", name, all[name]); v != true {
+			t.Errorf("our %s did not arrive as what it is", name)
+		}
+		if v := call(t, r, "echo", all[name]); !sameValue(name, v) {
+			t.Errorf("%s came back as %#v", name, v)
+		}
+	}
+}
+
+func testArguments(t *testing.T, r *rpc.Remote) {
+	var n int
+	for _, tt := range []struct {
+		args rpc.Args
+		want int
+	}{
+		{rpc.Pos(1, 2), 3},
+		{rpc.Pos(1), 101},
+		{rpc.Args{Pos: []any{1}, Kw: map[string]any{"b": 5}}, 6},
+		{rpc.Kw(map[string]any{"b": 5, "a": 2}), 7},
+	} {
+		if err := r.Call(within(t), "add", tt.args, &n); err != nil || n != tt.want {
+			t.Errorf("add(%v) = %d, %v; want %d", tt.args, n, err, tt.want)
+		}
+	}
+	for _, args := range []rpc.Args{rpc.Pos(1, 2, 3), rpc.Kw(map[string]any{"a": 1, "c": 2}), {Pos: []any{1}, Kw: map[string]any{"a": 2}}} {
+		err := r.Call(within(t), "add", args, &n)
+		if !errors.Is(err, rpc.RemoteType("builtins.TypeError")) {
+			t.Errorf("add(%v): %v, want a TypeError", args, err)
+		}
+	}
+	if err := r.Send("say", rpc.Pos("no answer wanted")); err != nil {
+		t.Errorf("Send: %v", err)
+	}
+}
+
+func testExceptions(t *testing.T, r *rpc.Remote) {
+	err := r.Call(within(t), "raise", rpc.Pos("KeyError", "gone"), nil)
+	e, ok := errors.AsType[*rpc.RemoteError](err)
+	if !ok || e.Type != "builtins.KeyError" || !strings.Contains(e.Text, "gone") || e.Traceback == "" {
+		t.Fatalf("raise: %#v", err)
+	}
+	if !errors.Is(err, rpc.RemoteType("builtins.LookupError")) || errors.Is(err, rpc.RemoteType("builtins.ValueError")) {
+		t.Errorf("%v: is and is not what it should", err)
+	}
+	for _, ours := range []error{rpc.ErrDeadReference, rpc.ErrClosed, rpc.ErrLimit, context.Canceled} {
+		if errors.Is(err, ours) {
+			t.Errorf("%v is %v", err, ours)
+		}
+	}
+	long := strings.Repeat("é", 3000)
+	err = r.Call(within(t), "raise", rpc.Pos("ValueError", long), nil)
+	if !errors.Is(err, rpc.RemoteType("builtins.ValueError")) {
+		t.Errorf("an exception with a long text: %v", err)
+	}
+	err = r.Call(within(t), "zzz", rpc.Args{}, nil)
+	if !errors.Is(err, rpc.RemoteType("builtins.AttributeError")) {
+		t.Errorf("an unknown method: %v", err)
+	}
+}
+
+func testViolations(t *testing.T, r *rpc.Remote) {
+	err := r.Call(within(t), "violation", rpc.Args{}, nil)
+	if !errors.Is(err, rpc.RemoteType("foolscap.tokens.Violation")) || !strings.Contains(err.Error(), "on purpose") {
+		t.Errorf("a Violation of the peer: %v", err)
+	}
+	if _, ok := errors.AsType[*rpc.Violation](err); ok {
+		t.Error("a Violation the peer reports counts as one of ours")
+	}
+	// What cannot be sent is found before anything is.
+	for _, v := range []any{make(chan int), func() {}, []any{1, make(chan int)}, rpc.Missing} {
+		err := r.Call(within(t), "echo", rpc.Pos(v), nil)
+		if _, ok := errors.AsType[*rpc.Violation](err); !ok {
+			t.Errorf("sending a %T: %v, want a Violation", v, err)
+		}
+	}
+	// What does not fit the reply.
+	var n int8
+	if err := r.Call(within(t), "echo", rpc.Pos(1000), &n); err == nil {
+		t.Error("1000 was stored in an int8")
+	}
+	var s struct{}
+	err = r.Call(within(t), "echo", rpc.Pos("text"), &s)
+	if _, ok := errors.AsType[*rpc.Violation](err); !ok {
+		t.Errorf("text into a struct: %v, want a Violation", err)
+	}
+	// References still work after all that: what is shared is still shared.
+	testSharing(t, r)
+}
+
+func testSharing(t *testing.T, r *rpc.Remote) {
+	t.Helper()
+	for _, name := range []string{"shared", "cycle"} {
+		if v := call(t, r, "check", name, values()[name]); v != true {
+			t.Errorf("after a Violation: our %s did not arrive as what it is", name)
+		}
+		if v := call(t, r, "value", name); !sameValue(name, v) {
+			t.Errorf("after a Violation: the peer's %s arrived as %#v", name, v)
+		}
+	}
+}
+
+func testCopyables(t *testing.T, r *rpc.Remote) {
+	var p *point
+	if err := r.Call(within(t), "point", rpc.Args{}, &p); err != nil || p.X != int64(3) || p.Y != "four" {
+		t.Errorf("point: %+v, %v", p, err)
+	}
+	if v := call(t, r, "pointed", point{1, "two"}); v != "Point(1, 'two')" {
+		t.Errorf("pointed = %q", v)
+	}
+}
+
+func testReferences(t *testing.T, r *rpc.Remote) {
+	made := call(t, r, "object").(*rpc.Remote)
+	if v := call(t, made, "add", 1, 1); v != int64(2) {
+		t.Errorf("add of a returned object = %v", v)
+	}
+	if v := call(t, r, "is_made", made); v != true {
+		t.Error("an object sent back to its owner is not the owner's")
+	}
+	if again := call(t, r, "echo", made); again != made {
+		t.Errorf("the same object is another Remote: %v, %v", again, made)
+	}
+	if made.RemoteTubID() != r.RemoteTubID() || made.Peer().TubID() != r.RemoteTubID() {
+		t.Error("RemoteTubID and Peer do not agree")
+	}
+	furl, ok := made.SturdyFURL()
+	if !ok || furl.Tub != r.RemoteTubID() || !slices.Equal(made.LocationHints(), furl.Hints) {
+		t.Errorf("SturdyFURL = %v, %v", furl.Masked(), ok)
+	}
+	if names := fmt.Sprint(furl.LogValue()); strings.Contains(names, furl.Name) {
+		t.Errorf("the log would show the permission: %s", names)
+	}
+
+	mine := newTarget()
+	if v := call(t, r, "hold", mine); v != int64(1) {
+		t.Errorf("hold = %v", v)
+	}
+	if back := call(t, r, "last"); back != rpc.Object(mine) {
+		t.Errorf("our object came back as %v", back)
+	}
+	if v := call(t, r, "same", mine); v != true {
+		t.Error("our object sent twice is two objects there")
+	}
+	call(t, r, "drop")
+	// It can be sent again, whenever the peer's decref arrives.
+	if v := call(t, r, "hold", mine); v != int64(1) {
+		t.Errorf("hold = %v", v)
+	}
+	if v := call(t, r, "poke", "add", 3, 4); v != int64(7) {
+		t.Errorf("poke = %v", v)
+	}
+	call(t, r, "drop")
+	made.Release()
+	if v := call(t, r, "add", 1, 1); v != int64(2) {
+		t.Errorf("after Release: %v", v)
+	}
+}
+
+func testCallbacks(t *testing.T, r *rpc.Remote) {
+	mine := newTarget()
+	if v := call(t, r, "call_back", mine, "add", 3, 4); v != int64(7) {
+		t.Errorf("call_back = %v", v)
+	}
+	// There, here, and there again.
+	if v := call(t, r, "call_back", mine, "echo", []any{int64(1), "x"}); !banana2(v) {
+		t.Errorf("call_back = %v", v)
+	}
+	err := r.Call(within(t), "call_back", rpc.Pos(mine, "raise", "ValueError", "from afar"), nil)
+	if err == nil || !strings.Contains(err.Error(), "from afar") {
+		t.Errorf("an exception through two Tubs: %v", err)
+	}
+	// A function of ours, called by its number alone.
+	f := &rpc.Function{F: echo}
+	if v := call(t, r, "call_function", f, 5); v != int64(5) {
+		t.Errorf("call_function = %v", v)
+	}
+	theirs := call(t, r, "function").(*rpc.Remote)
+	var n int
+	if err := theirs.Call(within(t), "", rpc.Kw(map[string]any{"v": 6}), &n); err != nil || n != 6 {
+		t.Errorf("a function of the peer = %d, %v", n, err)
+	}
+	if v := call(t, r, "add", 1, 2); v != int64(3) {
+		t.Errorf("add = %v", v)
+	}
+}
+
+func banana2(v any) bool {
+	l, ok := v.([]any)
+	return ok && len(l) == 2 && l[0] == int64(1) && l[1] == "x"
+}
+
+func testInterfaces(t *testing.T, r *rpc.Remote) {
+	a := call(t, r, "adder").(*rpc.Remote)
+	if a.Interface() != adder.Name {
+		t.Errorf("Interface = %q", a.Interface())
+	}
+	if v := call(t, a, "add", 1); v != int64(101) {
+		t.Errorf("add = %v", v)
+	}
+	if v := call(t, a, "concat", []string{"a", "b"}); v != "ab" {
+		t.Errorf("concat = %v", v)
+	}
+	if v := call(t, a, "use", newAdder(plus.Name)); v != int64(23) {
+		t.Errorf("use = %v", v)
+	}
+	for _, tt := range []struct {
+		method string
+		args   rpc.Args
+		want   string
+	}{
+		{"add", rpc.Pos("one"), "argument a"},
+		{"add", rpc.Pos(1, 2, 3), "too many positional"},
+		{"add", rpc.Args{}, "missing required argument 'a'"},
+		{"add", rpc.Kw(map[string]any{"a": 1, "c": 2}), "unknown argument 'c'"},
+		{"add", rpc.Args{Pos: []any{1}, Kw: map[string]any{"a": 2}}, "multiple values"},
+		{"concat", rpc.Pos([]any{"a", 1}), "element 1"},
+		{"use", rpc.Pos(newTarget()), "reference"},
+		{"zzz", rpc.Args{}, "not defined"},
+	} {
+		err := a.Call(within(t), tt.method, tt.args, nil)
+		if _, ok := errors.AsType[*rpc.Violation](err); !ok || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s%v: %v, want a Violation with %q", tt.method, tt.args, err, tt.want)
+		}
+	}
+	// The result breaks the declaration: its owner finds it first.
+	err := a.Call(within(t), "wrong", rpc.Args{}, nil)
+	if !errors.Is(err, rpc.RemoteType("foolscap.tokens.Violation")) {
+		t.Errorf("wrong: %v", err)
+	}
+	testSharing(t, r)
+}
+
+// testOrder: calls start in the order they were sent, and an answer that is not
+// there yet does not keep those of later calls.
+func testOrder(t *testing.T, r *rpc.Remote) {
+	slow := r.Start("later", rpc.Pos(0.3, "slow"))
+	var pending []*rpc.Pending
+	for i := range 50 {
+		pending = append(pending, r.Start("echo", rpc.Pos(i)))
+	}
+	for i, p := range pending {
+		var n int
+		if err := p.Result(&n); err != nil || n != i {
+			t.Errorf("echo %d = %d, %v", i, n, err)
+		}
+	}
+	select {
+	case <-slow.Done():
+		t.Error("the slow call was answered before the quick ones")
+	default:
+	}
+	var s string
+	if err := slow.Result(&s); err != nil || s != "slow" {
+		t.Errorf("later = %q, %v", s, err)
+	}
+	ctx, cancel := context.WithTimeout(within(t), 10*time.Millisecond)
+	defer cancel()
+	if err := r.Call(ctx, "never", rpc.Args{}, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a call whose context ends: %v", err)
+	}
+}
+
+// testLarge: large messages both ways, while others are answered.
+func testLarge(t *testing.T, r *rpc.Remote) {
+	large := make([]byte, 8<<20)
+	for i := range large {
+		large[i] = byte(i * 7)
+	}
+	p := r.Start("echo", rpc.Pos(large))
+	if v := call(t, r, "add", 1, 2); v != int64(3) {
+		t.Errorf("add = %v", v)
+	}
+	var back []byte
+	if err := p.Result(&back); err != nil || !slices.Equal(back, large) {
+		t.Errorf("8 MiB came back as %d bytes, %v", len(back), err)
+	}
+	many := make([]any, 20000)
+	for i := range many {
+		many[i] = []any{int64(i), "text"}
+	}
+	var list [][]any
+	if err := r.Call(within(t), "echo", rpc.Pos(many), &list); err != nil || len(list) != len(many) {
+		t.Errorf("%d lists came back as %d, %v", len(many), len(list), err)
+	}
+}
