@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/flogtool/flogtool/event"
@@ -113,17 +114,27 @@ func text(v slog.Value) string {
 // appendAttr appends an attribute as a field; groups names the groups it stands
 // in, for Redact. As slog asks, a zero attribute and an empty group are left
 // out, and a group without a name is inlined.
+//
+// b may be on the stack: groups and values that are not basic build bytes of
+// their own, because the compiler does not see that b stays there when it is
+// handed to a function that calls itself.
 func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
-	if lp.redact.custom != nil && a.Value.Kind() != slog.KindGroup {
-		a.Value = a.Value.Resolve()
-		a = lp.redact.call(groups, a)
-	}
-	if a.Value.Kind() == slog.KindLogValuer {
+	kind := a.Value.Kind()
+	if kind == slog.KindLogValuer {
 		a.Value = a.Value.Resolve() // recovers from a panic in LogValue
+		kind = a.Value.Kind()
 	}
-	switch a.Value.Kind() {
-	case slog.KindGroup:
-		return lp.appendGroup(b, groups, a)
+	if lp.redact.custom != nil && kind != slog.KindGroup {
+		a = lp.redact.call(groups, a)
+		kind = a.Value.Kind()
+	}
+	switch kind {
+	case slog.KindString:
+		s := masked
+		if !isSecret(a.Key) {
+			s = maskFURLs(a.Value.String())
+		}
+		return event.AppendString(event.AppendKey(b, a.Key), s)
 	case slog.KindInt64:
 		return event.AppendInt(event.AppendKey(b, a.Key), a.Value.Int64())
 	case slog.KindUint64:
@@ -136,11 +147,8 @@ func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
 		return event.AppendDuration(event.AppendKey(b, a.Key), a.Value.Duration())
 	case slog.KindTime:
 		return event.AppendTime(event.AppendKey(b, a.Key), a.Value.Time())
-	case slog.KindString:
-		if isSecret(a.Key) {
-			return event.AppendString(event.AppendKey(b, a.Key), masked)
-		}
-		return event.AppendString(event.AppendKey(b, a.Key), maskFURLs(a.Value.String()))
+	case slog.KindGroup:
+		return append(b, lp.groupFields(groups, a)...)
 	}
 	if a.Key == "" && a.Value.Any() == nil {
 		return b // the zero attribute
@@ -149,45 +157,90 @@ func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
 	if isSecret(a.Key) {
 		return event.AppendString(b, masked)
 	}
-	return lp.appendAny(b, a.Value.Any())
+	return append(b, anyValue(a.Value.Any())...)
 }
 
-func (lp *Logport) appendGroup(b []byte, groups []string, a slog.Attr) []byte {
-	if a.Key != "" {
-		groups = append(slices.Clip(groups), a.Key)
-		if len(groups) > maxGroups {
-			return event.AppendString(event.AppendKey(b, a.Key), "…")
-		}
-	}
-	before := len(b)
-	if a.Key != "" {
-		b = event.AppendDictBegin(event.AppendKey(b, a.Key))
-	}
-	begin := len(b)
-	for _, inner := range a.Value.Group() {
-		b = lp.appendAttr(b, groups, inner)
-	}
-	if len(b) == begin {
-		return b[:before]
-	}
-	if a.Key != "" {
-		b = event.AppendDictEnd(b)
+// groupFields returns the encoded fields that a group adds: itself, or its own
+// fields if it has no name; nothing if it is empty.
+func (lp *Logport) groupFields(groups []string, a slog.Attr) []byte {
+	var b []byte
+	for _, item := range lp.groupItems(nil, groups, a) {
+		b = event.AppendValue(event.AppendKey(b, item.Key.(string)), item.Value)
 	}
 	return b
+}
+
+// groupItems appends what an attribute of a group adds to the group's dict.
+func (lp *Logport) groupItems(d event.Dict, groups []string, a slog.Attr) event.Dict {
+	a.Value = a.Value.Resolve()
+	if a.Value.Kind() == slog.KindGroup {
+		inner := d
+		if a.Key != "" {
+			if len(groups) == maxGroups {
+				return append(d, event.Item{Key: a.Key, Value: "…"})
+			}
+			groups, inner = append(slices.Clip(groups), a.Key), nil
+		}
+		for _, member := range a.Value.Group() {
+			inner = lp.groupItems(inner, groups, member)
+		}
+		switch {
+		case a.Key == "":
+			return inner
+		case len(inner) == 0:
+			return d
+		}
+		return append(d, event.Item{Key: a.Key, Value: inner})
+	}
+	if lp.redact.custom != nil {
+		a = lp.redact.call(groups, a)
+	}
+	if a.Equal(slog.Attr{}) {
+		return d
+	}
+	return append(d, event.Item{Key: a.Key, Value: groupValue(a)})
+}
+
+// groupValue returns the value of an attribute that is no group.
+func groupValue(a slog.Attr) any {
+	switch a.Value.Kind() {
+	case slog.KindString:
+		if isSecret(a.Key) {
+			return masked
+		}
+		return maskFURLs(a.Value.String())
+	case slog.KindDuration:
+		return a.Value.Duration().String()
+	case slog.KindTime:
+		return a.Value.Time().UTC().Format(time.RFC3339Nano)
+	case slog.KindAny:
+		if isSecret(a.Key) {
+			return masked
+		}
+		v, err := readable(a.Value.Any())
+		if err != nil {
+			v = panicked(err)
+		}
+		return maskAll(v)
+	}
+	return a.Value.Any()
 }
 
 // maxGroups bounds the nesting of groups; deeper ones become "…".
 const maxGroups = 50
 
-// appendAny appends a value that slog has no kind for. What it calls of the
-// value may panic: that becomes the text.
-func (lp *Logport) appendAny(b []byte, v any) []byte {
+// anyValue encodes a value that slog has no kind for. What it calls of the value
+// may panic: that becomes the text.
+func anyValue(v any) []byte {
 	v, err := readable(v)
 	if err != nil {
-		v = fmt.Sprintf("!PANIC: %v", err)
+		v = panicked(err)
 	}
-	return event.AppendValue(b, maskAll(v))
+	return event.AppendValue(nil, maskAll(v))
 }
+
+// panicked stands for a value whose method panicked.
+func panicked(err error) string { return fmt.Sprintf("!PANIC: %v", err) }
 
 // readable returns v as a value of the event model: errors, Stringers and
 // TextMarshalers as their text, what has a JSON form as that, else its type and

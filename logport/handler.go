@@ -55,28 +55,29 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if !r.Time.IsZero() {
 		nano = r.Time.UnixNano()
 	}
-	e := h.lp.begin(level)
-	p := h.placing
-	e.b = event.AppendRecord(e.b, nano, level, maskFURLs(r.Message))
-	e.b = append(e.b, h.pre...)
-	if h.open < len(h.groups) {
-		e.b = h.appendGrouped(e.b, r)
-	} else {
-		lp, b, top := h.lp, e.b, h.open == 0
+	var stack [stackBuffer]byte
+	lp, p := h.lp, h.placing
+	b := event.AppendRecord(stack[:0], nano, level, maskFURLs(r.Message))
+	b = append(b, h.pre...)
+	switch {
+	case h.open < len(h.groups):
+		b = h.appendGrouped(b, r)
+	case h.open == 0:
 		r.Attrs(func(a slog.Attr) bool {
-			if top {
-				b = lp.appendTop(b, &p, a)
-			} else {
-				b = lp.appendAttr(b, h.groups, a)
-			}
+			b = lp.appendTop(b, &p, a)
 			return true
 		})
-		e.b = closeGroups(b, h.open)
+	default:
+		r.Attrs(func(a slog.Attr) bool {
+			b = lp.appendAttr(b, h.groups, a)
+			return true
+		})
+		b = closeGroups(b, h.open)
 	}
 	if r.PC != 0 {
-		e.b = event.AppendSource(e.b, h.lp.source(r.PC))
+		b = event.AppendSource(b, lp.source(r.PC))
 	}
-	h.lp.finish(ctx, e, level, &p)
+	lp.finish(ctx, b, level, &p)
 	return nil
 }
 
@@ -202,13 +203,13 @@ func (lp *Logport) Log(ctx context.Context, level slog.Level, msg string, attrs 
 	if l < lp.minThreshold() {
 		return event.NoNum
 	}
-	e := lp.begin(l)
+	var stack [stackBuffer]byte
 	p := noPlacing
-	e.b = event.AppendRecord(e.b, lp.clock.now(), l, maskFURLs(msg))
+	b := event.AppendRecord(stack[:0], lp.clock.now(), l, maskFURLs(msg))
 	for i := range attrs {
-		e.b = lp.appendTop(e.b, &p, attrs[i])
+		b = lp.appendTop(b, &p, attrs[i])
 	}
-	num := lp.finish(ctx, e, l, &p)
+	num := lp.finish(ctx, b, l, &p)
 	if lp.cfg.Next != nil && num != event.NoNum {
 		lp.logToNext(ctx, level, msg, attrs)
 	}

@@ -47,7 +47,7 @@ func newIncidents(lp *Logport, store *incident.Store) *incidents {
 	return &incidents{lp: lp, store: store, finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})}}
 }
 
-// triggered notes that the event num, whose record is rec, is a trigger.
+// triggered notes that the event num is a trigger. It keeps rec.
 func (in *incidents) triggered(num event.Num, rec event.Record) {
 	in.lp.rings.pinBefore(num)
 	in.declared.Add(1)
@@ -56,7 +56,7 @@ func (in *incidents) triggered(num event.Num, rec event.Record) {
 	if len(in.t.pending) >= maxPending {
 		return
 	}
-	in.t.pending = append(in.t.pending, incident.Trigger{Num: num, Record: slices.Clone(rec), At: time.Now()})
+	in.t.pending = append(in.t.pending, incident.Trigger{Num: num, Record: rec, At: time.Now()})
 	in.t.busy = true
 	in.t.signal()
 }

@@ -26,6 +26,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -289,45 +290,37 @@ func newIncarnation() string {
 	return hex.EncodeToString(b[:])
 }
 
-// buffer is where an event is encoded before it goes into a ring.
-type buffer struct{ b []byte }
+// stackBuffer is the size of the buffer on the caller's stack in which an event
+// is encoded; a longer event moves to the heap. A pool of buffers costs more
+// than clearing this one (BenchmarkLog).
+const stackBuffer = 512
 
-var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, 1024)} }}
-
-func (lp *Logport) begin(event.Level) *buffer {
-	e := buffers.Get().(*buffer)
-	e.b = e.b[:0]
-	return e
-}
-
-// finish completes the event in e, puts it into its ring and gives e back.
+// finish completes the event b and puts it into its ring. b does not escape:
+// what keeps it, or might, gets a copy.
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
-func (lp *Logport) finish(ctx context.Context, e *buffer, level event.Level, p *placing) event.Num {
+func (lp *Logport) finish(ctx context.Context, b []byte, level event.Level, p *placing) event.Num {
 	if p.format != "" {
-		e.b = event.AppendFormat(e.b, p.format)
+		b = event.AppendFormat(b, p.format)
 	}
 	if p.parent == event.NoNum && ctx != nil {
 		if n, ok := ctx.Value(parentInContext{}).(event.Num); ok {
-			e.b = event.AppendParent(e.b, n)
+			b = event.AppendParent(b, n)
 		}
 	}
 	f := lp.noFacility
 	if p.facility != "" {
 		f = lp.rings.facility(p.facility)
 	}
-	num := event.NoNum
-	if int32(level) >= f.threshold.Load() {
-		if len(e.b) > lp.rings.maxRecord {
-			e.b = shrink(e.b, lp.rings.maxRecord)
-		}
-		num = lp.rings.append(lp.rings.ring(f, level.Band()), e.b)
-		if lp.isTrigger(level, e.b) {
-			lp.incidents.triggered(num, e.b)
-		}
+	if int32(level) < f.threshold.Load() {
+		return event.NoNum
 	}
-	if cap(e.b) <= 8<<10 { // one long event must not make every buffer long
-		buffers.Put(e)
+	if len(b) > lp.rings.maxRecord {
+		b = shrink(slices.Clone(b), lp.rings.maxRecord)
+	}
+	num := lp.rings.append(lp.rings.ring(f, level.Band()), b)
+	if lp.isTrigger(level, b) {
+		lp.incidents.triggered(num, slices.Clone(b))
 	}
 	return num
 }

@@ -70,7 +70,7 @@ func (r *redactor) call(groups []string, a slog.Attr) (out slog.Attr) {
 //
 // Hot path: almost no text has one.
 func maskFURLs(s string) string {
-	if !strings.Contains(s, "pb://") {
+	if strings.IndexByte(s, ':') < 0 || !strings.Contains(s, "pb://") {
 		return s
 	}
 	return maskFoundFURLs(s)

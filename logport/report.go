@@ -49,11 +49,10 @@ func (lp *Logport) report(level event.Level, message string, attrs ...slog.Attr)
 // reportNow is report for callers with a bound of their own.
 func (lp *Logport) reportNow(level event.Level, message string, attrs ...slog.Attr) {
 	attrs = append([]slog.Attr{slog.String(facilityKey, ownFacility)}, attrs...)
-	e := lp.begin(level)
 	p := noPlacing
-	e.b = event.AppendRecord(e.b, lp.clock.now(), level, message)
+	b := event.AppendRecord(nil, lp.clock.now(), level, message)
 	for _, a := range attrs {
-		e.b = lp.appendTop(e.b, &p, a)
+		b = lp.appendTop(b, &p, a)
 	}
-	lp.finish(context.Background(), e, level, &p)
+	lp.finish(context.Background(), b, level, &p)
 }

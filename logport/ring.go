@@ -3,6 +3,7 @@ package logport
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,12 +217,11 @@ func (a *rings) newRing(f *facility, band int) *ring {
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
 func (a *rings) append(r *ring, payload []byte) event.Num {
-	sum := crc32.Update(0, castagnoli, payload)
 	r.mu.Lock()
 	for r.t.used+recordHeader+len(payload) > len(r.t.cur) {
 		r.mu.Unlock()
 		if recordHeader+len(payload) > blockData {
-			return a.appendLong(r, payload, sum)
+			return a.appendLong(r, payload)
 		}
 		a.grow(r, recordHeader+len(payload))
 		r.mu.Lock()
@@ -229,6 +229,8 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 	num := a.next.Add(1) - 1
 	b := r.t.cur[r.t.used : r.t.used+recordHeader+len(payload)]
 	copy(b[recordHeader:], payload)
+	// The sum is taken of the copy: crc32 would have the caller's buffer escape.
+	sum := crc32.Update(0, castagnoli, b[recordHeader:])
 	putRecordHeader(b, len(payload), sum, num, r.t.serial)
 	r.t.used += len(b)
 	r.t.note(event.Num(num))
@@ -279,7 +281,8 @@ func (a *rings) grow(r *ring, need int) {
 
 // appendLong stores a payload that takes a segment of its own, of several
 // blocks.
-func (a *rings) appendLong(r *ring, payload []byte, sum uint32) event.Num {
+func (a *rings) appendLong(r *ring, payload []byte) event.Num {
+	sum := crc32.Checksum(slices.Clone(payload), castagnoli)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := (recordHeader + len(payload) + blockData - 1) / blockData
