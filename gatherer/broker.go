@@ -362,7 +362,7 @@ func (b *broker) subscribe(ctx context.Context, subject string, f func(subject s
 		return err
 	}
 	context.AfterFunc(ctx, func() { sub.Unsubscribe() })
-	return b.nc.FlushWithContext(ctx)
+	return b.nc.FlushTimeout(10 * time.Second)
 }
 
 // serverLog passes on what the embedded server says, and keeps the last error:

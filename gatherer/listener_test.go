@@ -25,7 +25,7 @@ func newListener(t *testing.T) *listener {
 		if t.Failed() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			t.Logf("the gatherer said:\n%s", strings.Join(l.all, "\n"))
+			t.Logf("the gatherer said, at last:\n%s", strings.Join(l.all[max(0, len(l.all)-100):], "\n"))
 		}
 	})
 	return l

@@ -14,14 +14,12 @@ type resume struct {
 
 func newResume(mark string) *resume { return &resume{open: map[string]bool{}, mark: mark} }
 
-// announce opens name; false if it is open already.
-func (r *resume) announce(name string) bool {
-	if r.open[name] {
-		return false
+// announce opens name.
+func (r *resume) announce(name string) {
+	if !r.open[name] {
+		r.open[name] = true
+		heap.Push(&r.waiting, name)
 	}
-	r.open[name] = true
-	heap.Push(&r.waiting, name)
-	return true
 }
 
 // settle closes name.

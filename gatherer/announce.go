@@ -1,0 +1,304 @@
+package gatherer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+)
+
+// announcer publishes stored and classified incidents on NATS, in the order in
+// which they were classified, and notes in the ledger what was acknowledged.
+// What is not published when the gatherer ends is found again at its start.
+type announcer struct {
+	g    *Gatherer
+	log  *slog.Logger
+	news chan struct{} // holds a token when queue has grown
+
+	mu    sync.Mutex
+	queue []notice // guarded by mu
+}
+
+// notice is an incident to be published under some of its categories.
+type notice struct {
+	stored
+	categories []string // to publish under
+	all        []string // that it has
+}
+
+func (a *announcer) add(n notice) {
+	if len(n.categories) == 0 {
+		return
+	}
+	a.mu.Lock()
+	a.queue = append(a.queue, n)
+	a.mu.Unlock()
+	select {
+	case a.news <- struct{}{}:
+	default:
+	}
+}
+
+// first returns the notice to be published next; done removes it.
+func (a *announcer) first() (n notice, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 {
+		return n, false
+	}
+	return a.queue[0], true
+}
+
+func (a *announcer) done() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue[0] = notice{}
+	a.queue = a.queue[1:]
+}
+
+// pending reports whether something is still to be published.
+func (a *announcer) pending() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue) > 0
+}
+
+// run publishes until ctx is done. NATS may be away: then it waits, and only
+// the queue of names grows.
+func (a *announcer) run(ctx context.Context) {
+	wait := minRetry
+	for ctx.Err() == nil {
+		n, ok := a.first()
+		if !ok {
+			select {
+			case <-ctx.Done():
+			case <-a.news:
+			}
+			continue
+		}
+		err := a.publish(ctx, n)
+		if err == nil {
+			a.done()
+			wait = minRetry
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Error("publish incident; it is tried again", "incident", n.name, "tub", n.tub, "err", err, "next_try", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, time.Minute)
+	}
+}
+
+// publish puts the incident's file into the object store, publishes one message
+// for each category, and notes each acknowledgement.
+func (a *announcer) publish(ctx context.Context, n notice) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	sum, err := a.g.summarize(n.stored)
+	if err != nil {
+		return err
+	}
+	sum.Categories = n.all
+	if err := a.putObject(ctx, n.stored, sum); err != nil {
+		return err
+	}
+	payload := sum.appendJSON(nil)
+	for _, category := range n.categories {
+		target, subject := incidentSubject(category, sum.Incarnation, n.name)
+		if err := a.g.broker.publish(ctx, subject, payload); err != nil {
+			return fmt.Errorf("%s: %w", subject, err)
+		}
+		if err := appendLines(a.g.root, publishedFile, n.path()+" "+target); err != nil {
+			return err
+		}
+		a.log.Info("incident published", "subject", subject)
+	}
+	return nil
+}
+
+func (a *announcer) putObject(ctx context.Context, s stored, sum *summary) error {
+	f, err := a.g.root.Open(s.path())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if sum.Size > int64(a.g.settings.NATS.MaxStore)/4 {
+		sum.Object = "" // it would push all others out
+		return nil
+	}
+	if err := a.g.broker.put(ctx, sum.Object, sum.Size, f); err != nil {
+		return fmt.Errorf("object store: %w", err)
+	}
+	return nil
+}
+
+// summary is what is published of an incident.
+type summary struct {
+	Name        string
+	Incarnation string
+	Source      string   // the program's name, if its incident says it
+	Tubs        []string // the one it is stored under first
+	Trigger     *event.Event
+	Categories  []string
+	Events      int
+	File        string // relative to the gatherer's directory
+	SHA256      string // of the file, in hex
+	Size        int64  // of the file
+	Object      string // in the object store; "" if it is not there
+}
+
+// summarize reads the stored incident s.
+func (g *Gatherer) summarize(s stored) (*summary, error) {
+	f, err := g.root.Open(s.path())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	size, err := io.Copy(hash, f)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	header, events, err := readIncident(f, s.path())
+	if err != nil {
+		return nil, err
+	}
+	trigger := triggerOf(header)
+	incarnation, _ := identity(trigger)
+	source, _ := header.Get("source")
+	sourceName, _ := source.(string)
+	return &summary{
+		Name: s.name, Incarnation: incarnation, Source: sourceName,
+		Tubs: append([]string{s.tub}, g.archive.alsoTubs(s.incidentID)...), Trigger: trigger,
+		Events: events, File: s.path(), SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size,
+		Object: objectName(incarnation, s),
+	}, nil
+}
+
+// objectName is one for an incident whatever Tub it came from.
+func objectName(incarnation string, s stored) string {
+	return string(append(appendToken(nil, incarnation), "/"+path.Base(s.path())...))
+}
+
+// readIncident reads an incident file to its end and returns its header and how
+// many events it has. Of a damaged one it returns what is readable.
+func readIncident(r io.Reader, name string) (header event.Dict, events int, err error) {
+	in, err := flogfile.NewReader(r, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer in.Close()
+	for {
+		line, err := in.Next()
+		if err != nil {
+			if header == nil {
+				return nil, 0, fmt.Errorf("%s: no header can be read: %w", name, err)
+			}
+			return header, events, nil
+		}
+		if line.Kind&flogfile.KindHeader != 0 && header == nil {
+			header = line.Header()
+		}
+		if line.Kind&flogfile.KindEvent != 0 {
+			events++
+		}
+	}
+}
+
+// triggerOf returns the trigger in an incident's header; an empty event if it
+// has none.
+func triggerOf(header event.Dict) *event.Event {
+	v, _ := header.Get("trigger")
+	d, _ := v.(event.Dict)
+	return event.FromDict(d)
+}
+
+// maxTrigger bounds the trigger in a summary; a longer one is shortened, and
+// stands whole in the file.
+const maxTrigger = 64 << 10
+
+// appendJSON appends the summary as a JSON object that every reader takes: a
+// trigger's NaN and infinities become null.
+func (s *summary) appendJSON(dst []byte) []byte {
+	trigger := s.Trigger
+	if n := len(trigger.AppendJSON(nil)); n > maxTrigger {
+		trigger = shortened(trigger, n, maxTrigger)
+	}
+	list := func(texts []string) []any {
+		l := make([]any, len(texts))
+		for i, t := range texts {
+			l[i] = t
+		}
+		return l
+	}
+	d := event.Dict{
+		{Key: "name", Value: s.Name},
+		{Key: "incarnation", Value: s.Incarnation},
+		{Key: "source", Value: s.Source},
+		{Key: "tubs", Value: list(s.Tubs)},
+	}
+	if t, ok := trigger.Seconds(); ok {
+		d = append(d, event.Item{Key: "time", Value: t})
+	}
+	d = append(d, event.Dict{
+		{Key: "text", Value: event.Format(trigger)},
+		{Key: "trigger", Value: trigger.Dict()},
+		{Key: "categories", Value: list(s.Categories)},
+		{Key: "events", Value: int64(s.Events)},
+		{Key: "file", Value: s.File},
+		{Key: "sha256", Value: s.SHA256},
+		{Key: "size", Value: s.Size},
+		{Key: "object", Value: s.Object},
+	}...)
+	return event.AppendJSON(dst, finite(d))
+}
+
+// finite returns v with null for numbers that JSON does not have.
+func finite(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = finite(v[i])
+		}
+		return list
+	case event.Dict:
+		d := make(event.Dict, len(v))
+		for i := range v {
+			d[i] = event.Item{Key: v[i].Key, Value: finite(v[i].Value)}
+		}
+		return d
+	}
+	return v
+}
+
+// publishEvent publishes an event that was just written, if it is important
+// enough. line is its line of the file; it is not kept.
+func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
+	if g.broker == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
+		return
+	}
+	g.broker.event(eventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
+}

@@ -1,0 +1,500 @@
+// Package gatherer is the daemon that collects what processes recorded: every
+// event, or their incidents, which it classifies, keeps and publishes.
+//
+//	process ── logport(…) ──► Gatherer
+//	  events   ──► logs       from-…---to-present.flog, rotated, compressed ──► NATS flog.event.…
+//	  incident ──► archive    incidents/TUBID/NAME.flog.zst
+//	           ──► listing    classified/CATEGORY, by the rules
+//	           ──► announcer  NATS flog.incident.…, noted in `published`
+//
+// The files are the truth, each step is durable before the next one begins, and
+// each is found undone at the next start by comparing files: killed at any point,
+// the gatherer finishes the rest, with nothing lost and nothing doubled.
+//
+// A publisher is served by the goroutine of its connection, which delivers its
+// calls, and by one of ours that fetches its incidents, one after the other.
+// What they share (logs, archive, listing, announcer) is locked each for itself,
+// and no lock is held while a peer is waited for.
+//
+// It does not read or show what it keeps: see package tail.
+//
+// Spec: logging-semantics.md sections 10 and 11, flogfile.md sections 5 and 6.
+package gatherer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/rpc"
+)
+
+// Config says which directory a Gatherer serves.
+type Config struct {
+	Dir string // made by [Create], or by the original flogtool; required
+
+	// Waiting is told the gatherer's FURL when processes can connect.
+	Waiting func(furl string)
+
+	Log *slog.Logger // our own diagnostics; default discards
+}
+
+// A Gatherer serves one directory.
+type Gatherer struct {
+	cfg      Config
+	log      *slog.Logger
+	root     *os.Root
+	lock     *os.File // of the directory
+	settings settings
+	port     string
+	location string
+
+	tub       *rpc.Tub
+	logs      *logs    // nil without the job
+	archive   *archive // this and the next nil without the job
+	listing   *listing
+	rules     *ruleBook
+	broker    *broker // nil if NATS is off
+	announcer *announcer
+	failures  failures
+
+	unfinishedFor time.Duration // see the constants; shorter and fewer in tests
+	maxAnnounced  int
+
+	reloads    chan struct{} // holds a token when Reload was asked for
+	publishers sync.WaitGroup
+
+	mu sync.Mutex
+	t  connections // guarded by mu
+}
+
+// connections are the publishers being served, one a connection.
+type connections struct {
+	active map[rpc.Peer]context.CancelFunc
+	closed bool
+}
+
+// New opens the directory cfg.Dir, of which the Gatherer has the use alone until
+// its Run has returned or, if it is not run, its Close.
+func New(cfg Config) (*Gatherer, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("gatherer: Config.Dir is empty")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Waiting == nil {
+		cfg.Waiting = func(string) {}
+	}
+	g := &Gatherer{
+		cfg: cfg, log: cfg.Log, reloads: make(chan struct{}, 1),
+		unfinishedFor: unfinishedFor, maxAnnounced: maxAnnounced,
+	}
+	if err := g.open(); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// open locks the directory and reads its settings.
+func (g *Gatherer) open() (err error) {
+	if g.root, err = os.OpenRoot(g.cfg.Dir); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
+	}
+	if g.lock, err = g.root.Open("."); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
+	}
+	if err := syscall.Flock(int(g.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("gatherer: another process gathers in %s", g.cfg.Dir)
+	}
+	var original bool
+	if g.settings, original, err = readSettings(g.root); err != nil {
+		return err
+	}
+	if original {
+		g.log.Info("this directory was made by the original", "jobs", g.settings.Jobs,
+			"rotate", g.settings.Logs.Rotate.String(), "compress", g.settings.Logs.Compress)
+	}
+	if g.port, err = oneLine(g.root, portFile); err == nil {
+		g.location, err = oneLine(g.root, locationFile)
+	}
+	if err != nil {
+		return fmt.Errorf("gatherer: %w: please create a new gatherer, with both --port and --location", err)
+	}
+	if isDigits(g.port) {
+		g.port = "tcp:" + g.port // as deployment scripts give it to the original
+	}
+	return nil
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// Close gives the directory back. Run does it, too.
+func (g *Gatherer) Close() error {
+	var errs []error
+	if g.lock != nil {
+		errs = append(errs, g.lock.Close())
+		g.lock = nil
+	}
+	if g.root != nil {
+		errs = append(errs, g.root.Close())
+		g.root = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Run completes what an earlier run left, then gathers until ctx is done, which
+// is no error. It may be called once.
+func (g *Gatherer) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, g.Close()) }()
+
+	// What runs beside the connections ends after them: it takes what they
+	// brought last.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var loops sync.WaitGroup
+	defer func() {
+		stop()
+		loops.Wait()
+		if g.broker != nil {
+			g.broker.close()
+		}
+	}()
+	if err := g.prepare(ctx, background, &loops); err != nil {
+		return err
+	}
+	furl, err := g.listen()
+	defer g.disconnect()
+	if err != nil {
+		return err
+	}
+	g.cfg.Waiting(furl)
+	for {
+		select {
+		case <-g.reloads:
+			g.reload()
+		case <-ctx.Done():
+			g.log.Info("stopping", "cause", context.Cause(ctx))
+			return nil
+		}
+	}
+}
+
+// Reload makes Run rotate the log and read the rules anew, as SIGHUP asks.
+func (g *Gatherer) Reload() {
+	select {
+	case g.reloads <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+func (g *Gatherer) reload() {
+	if g.logs != nil {
+		if err := g.logs.rotate(time.Now()); err != nil {
+			g.log.Error("rotate log file", "err", err)
+		}
+	}
+	if g.rules != nil {
+		g.rules.reload()
+	}
+}
+
+// prepare opens what the directory's jobs need, starts their loops, which end
+// with background, and classifies and publishes what an earlier run did not.
+func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGroup) (err error) {
+	if g.settings.NATS.Enabled {
+		if g.broker, err = openBroker(g.root, g.settings.NATS, g.log); err != nil {
+			return err
+		}
+		loops.Go(func() { g.broker.publishEvents(background) })
+		if g.broker.addr != "" {
+			g.log.Info("NATS server listens", "addr", g.broker.addr)
+		}
+	}
+	if g.settings.does(jobLogs) {
+		if g.logs, err = openLogs(g.root, g.settings.Logs, g.log, time.Now()); err != nil {
+			return err
+		}
+		loops.Go(func() { g.logs.keep(background) })
+	}
+	if !g.settings.does(jobIncidents) {
+		return nil
+	}
+	if g.archive, err = openArchive(g.root); err != nil {
+		return err
+	}
+	if g.listing, err = openListing(g.root); err != nil {
+		return err
+	}
+	if err := adoptLedgers(g.root, g.archive.all()); err != nil {
+		return err
+	}
+	if g.rules, err = openRules(g.cfg.Dir, g.log); err != nil {
+		return err
+	}
+	loops.Go(func() { g.rules.watch(background) })
+	g.announcer = &announcer{g: g, log: g.log, news: make(chan struct{}, 1)}
+	if err := g.resume(ctx); err != nil {
+		return err
+	}
+	if g.broker != nil {
+		loops.Go(func() { g.announcer.run(background) })
+	}
+	return nil
+}
+
+// resume classifies the incidents that no file of classified/ names, and queues
+// for publication those whose ledger lacks an acknowledgement.
+func (g *Gatherer) resume(ctx context.Context) error {
+	listed, err := g.listing.read()
+	if err != nil {
+		return err
+	}
+	published, err := readLedger(g.root, publishedFile)
+	if err != nil {
+		return err
+	}
+	all := g.archive.all()
+	g.log.Info("classifying stored incidents", "stored", len(all), "classified", len(listed))
+	anew := 0
+	for _, s := range all {
+		if ctx.Err() != nil {
+			return nil
+		}
+		categories, ok := listed[s.incidentID]
+		if !ok {
+			if categories, err = g.classify(s); err != nil {
+				g.log.Error("classify incident", "incident", s.name, "tub", s.tub, "err", err)
+				continue
+			}
+			anew++
+		}
+		g.announce(s, categories, published[s.incidentID])
+	}
+	g.log.Info("stored incidents are classified", "anew", anew)
+	return nil
+}
+
+// announce queues s for publication under those of its categories whose target
+// is not among acknowledged.
+func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
+	if g.broker == nil || slices.Contains(acknowledged, everyTarget) {
+		return
+	}
+	n := notice{stored: s, all: categories}
+	for _, category := range categories {
+		target, _ := incidentSubject(category, "", "")
+		if !slices.Contains(acknowledged, target) {
+			n.categories = append(n.categories, category)
+		}
+	}
+	g.announcer.add(n)
+}
+
+// classify runs the rules over the stored incident s and lists it.
+func (g *Gatherer) classify(s stored) ([]string, error) {
+	categories, err := g.rules.classify(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.listing.add(s, categories); err != nil {
+		return nil, err
+	}
+	g.log.Info("incident classified", "incident", s.name, "tub", s.tub, "categories", categories)
+	return categories, nil
+}
+
+// arrived classifies and publishes the incident s that was just stored. It
+// returns an error only if ctx is done: then the next start finds it.
+func (g *Gatherer) arrived(ctx context.Context, s stored) error {
+	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
+		categories, err := g.classify(s)
+		if err == nil {
+			g.announce(s, categories, nil)
+			return nil
+		}
+		g.log.Error("classify incident; it is tried again", "incident", s.name, "tub", s.tub, "err", err, "next_try", wait)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// grown classifies anew the incident s, which is here in full only now, and
+// lists and publishes it under what that adds.
+func (g *Gatherer) grown(s stored) error {
+	categories, err := g.rules.classify(s)
+	if err != nil {
+		return err
+	}
+	listed, err := g.listing.read()
+	if err != nil {
+		return err
+	}
+	had := listed[s.incidentID]
+	more := slices.DeleteFunc(slices.Clone(categories), func(c string) bool {
+		return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
+	})
+	if len(more) == 0 {
+		return nil
+	}
+	if err := g.listing.add(s, more); err != nil {
+		return err
+	}
+	all := append(slices.Clone(had), more...)
+	slices.Sort(all)
+	g.announcer.add(notice{stored: s, categories: more, all: all})
+	return nil
+}
+
+// trigger returns by what the trigger of the stored incident s is known.
+func (g *Gatherer) trigger(s stored) (incarnation string, num event.Num, err error) {
+	f, err := g.root.Open(s.path())
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	in, err := flogfile.NewReader(f, s.path())
+	if err != nil {
+		return "", 0, err
+	}
+	defer in.Close()
+	line, err := in.Next()
+	if err != nil {
+		return "", 0, err
+	}
+	incarnation, num = identity(triggerOf(line.Header()))
+	return incarnation, num, nil
+}
+
+// longer reports whether an incident that was fetched again has more events
+// than the stored s. One with another trigger is another incident, which does
+// not take its place.
+func (g *Gatherer) longer(s stored, header event.Dict, events int) (bool, error) {
+	f, err := g.root.Open(s.path())
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	have, n, err := readIncident(f, s.path())
+	if err != nil {
+		return true, nil // what is here cannot be read: any other is better
+	}
+	incarnation, num := identity(triggerOf(have))
+	newIncarnation, newNum := identity(triggerOf(header))
+	if incarnation != newIncarnation || num != newNum {
+		g.log.Warn("another incident of a name that is taken", "incident", s.name, "tub", s.tub)
+		return false, nil
+	}
+	return events > n, nil
+}
+
+// listen starts the Tub and returns the gatherer's FURL.
+func (g *Gatherer) listen() (furl string, err error) {
+	// An incident comes as one answer; nothing else that is sent here is long.
+	limit := max(2*int64(g.settings.Incidents.MaxSize), 1<<20)
+	g.tub, err = rpc.NewTub(rpc.Config{
+		KeyFile: filepath.Join(g.cfg.Dir, keyFile),
+		Limits:  rpc.Limits{Token: limit, Message: limit},
+		Log:     g.log,
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := g.tub.SetLocation(g.location); err != nil {
+		return "", fmt.Errorf("gatherer: %s: %w", locationFile, err)
+	}
+	object := &rpc.Methods{Name: gathererInterface, Map: map[string]func(*rpc.Call) (any, error){
+		"logport": g.offered,
+	}}
+	f, err := g.tub.RegisterFile(object, filepath.Join(g.cfg.Dir, furlFile))
+	if err != nil {
+		return "", err
+	}
+	if _, err := g.tub.Listen(g.port); err != nil {
+		return "", err
+	}
+	return f.String(), nil
+}
+
+// offered is logport(nodeid, publisher): a process offers its logport. The
+// nodeid is its claim; what counts is the identity it has proved.
+func (g *Gatherer) offered(c *rpc.Call) (any, error) {
+	args, err := c.Require("nodeid", "logport")
+	if err != nil {
+		return nil, err
+	}
+	remote, ok := args[1].(*rpc.Remote)
+	if !ok || remote.Interface() != publisherInterface {
+		g.log.Warn("refused what is no logport", "peer", c.Peer().String())
+		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
+	}
+	tub := string(c.Peer().TubID())
+	if !validTub(tub) {
+		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
+	}
+	p := &publisher{g: g, tub: tub, remote: remote, log: g.log.With("tub", tub), news: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(c.Context())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	earlier := g.t.active[c.Peer()]
+	switch {
+	case g.t.closed:
+		cancel()
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
+	case earlier != nil:
+		earlier() // one logport a connection: the last one
+	case len(g.t.active) >= g.settings.MaxPublishers:
+		cancel()
+		g.log.Warn("turned a publisher away: max_publishers are served", "tub", tub, "max_publishers", g.settings.MaxPublishers)
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
+	}
+	if g.t.active == nil {
+		g.t.active = map[rpc.Peer]context.CancelFunc{}
+	}
+	g.t.active[c.Peer()] = cancel
+	peer := c.Peer()
+	g.publishers.Go(func() {
+		p.run(ctx)
+		cancel()
+		<-c.Context().Done()
+		g.mu.Lock()
+		delete(g.t.active, peer)
+		g.mu.Unlock()
+	})
+	return nil, nil
+}
+
+// disconnect ends all connections and waits for what they brought to be stored.
+func (g *Gatherer) disconnect() {
+	g.mu.Lock()
+	g.t.closed = true
+	g.mu.Unlock()
+	if g.tub != nil {
+		g.tub.Close()
+	}
+	g.publishers.Wait()
+}
+
+// Subscribe calls f with the subject and the payload of each message that is
+// published on NATS and matches subject, until ctx is done. It may be called
+// once Config.Waiting has been.
+func (g *Gatherer) Subscribe(ctx context.Context, subject string, f func(subject string, payload []byte)) error {
+	if g.broker == nil {
+		return errors.New("gatherer: NATS is off")
+	}
+	return g.broker.subscribe(ctx, subject, f)
+}

@@ -1,0 +1,558 @@
+package gatherer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/rpc"
+)
+
+// peer is a publisher that a test has in its hands: it can say what no honest
+// one would.
+type peer struct {
+	tub      *rpc.Tub
+	logport  *rpc.Methods
+	gatherer *rpc.Remote
+
+	mu       sync.Mutex
+	answers  map[string]func(attempt int) (any, error) // of get_incident
+	attempts map[string]int
+	catchUp  []string
+
+	observers chan *rpc.Remote // one for each subscription, of either kind
+}
+
+func newPeer(t *testing.T, furl string) *peer {
+	t.Helper()
+	p := &peer{
+		answers: map[string]func(int) (any, error){}, attempts: map[string]int{},
+		observers: make(chan *rpc.Remote, 100),
+	}
+	subscription := &rpc.Methods{Name: "RISubscription.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
+		"unsubscribe": ignore,
+	}}
+	p.logport = &rpc.Methods{Name: publisherInterface, Map: map[string]func(*rpc.Call) (any, error){
+		"subscribe_to_all": func(c *rpc.Call) (any, error) {
+			args, err := c.Bind("observer", "catch_up")
+			if err != nil {
+				return nil, err
+			}
+			p.observers <- args[0].(*rpc.Remote)
+			return subscription, nil
+		},
+		"subscribe_to_incidents": func(c *rpc.Call) (any, error) {
+			args, err := c.Bind("observer", "catch_up", "since")
+			if err != nil {
+				return nil, err
+			}
+			since, _ := text(args[2])
+			p.announceAll(args[0].(*rpc.Remote), since)
+			return subscription, nil
+		},
+		"get_incident": func(c *rpc.Call) (any, error) {
+			name, _ := text(c.Args.Pos[0])
+			p.mu.Lock()
+			p.attempts[name]++
+			attempt, answer := p.attempts[name], p.answers[name]
+			p.mu.Unlock()
+			if answer == nil {
+				return nil, rpc.Errorf("builtins.KeyError", "'no incident named %s'", name)
+			}
+			return answer(attempt)
+		},
+	}}
+	p.connect(t, furl)
+	return p
+}
+
+// connect offers the logport, over a connection of a new Tub if there was none.
+func (p *peer) connect(t *testing.T, furl string) {
+	t.Helper()
+	if p.tub == nil {
+		tub, err := rpc.NewTub(rpc.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.tub = tub
+		t.Cleanup(func() { tub.Close() })
+	}
+	f, err := rpc.ParseFURL(furl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.gatherer, err = p.tub.Connect(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.offer(t, p.logport); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *peer) offer(t *testing.T, logport any) error {
+	return p.gatherer.Call(t.Context(), "logport", rpc.Pos([]byte("a claim"), logport), nil)
+}
+
+// has gives the peer an incident with n events, announced in each catch-up.
+func (p *peer) has(name string, n int64) {
+	p.answer(name, func(int) (any, error) { return answer(n, 0), nil })
+}
+
+func (p *peer) answer(name string, f func(attempt int) (any, error)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers[name] = f
+	p.catchUp = append(p.catchUp, name)
+}
+
+// answer is what get_incident gives for n events, the last one the trigger.
+func answer(n, first int64) event.Tuple {
+	var events []any
+	for i := range n {
+		events = append(events, event.Dict{
+			{Key: "incarnation", Value: []any{"02b4d3658aa9c406", nil}}, {Key: "level", Value: int64(30)},
+			{Key: "message", Value: "broke"}, {Key: "num", Value: first + i}, {Key: "time", Value: 1700000000.5},
+		})
+	}
+	header := event.Dict{{Key: "trigger", Value: events[0]}, {Key: "type", Value: "incident"}}
+	return event.Tuple{header, events}
+}
+
+func trigger(num int64) event.Dict {
+	return event.Dict{{Key: "incarnation", Value: []any{"02b4d3658aa9c406", nil}}, {Key: "num", Value: num}}
+}
+
+func (p *peer) announceAll(observer *rpc.Remote, since string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range p.catchUp {
+		if name > since {
+			observer.Send("new_incident", rpc.Pos([]byte(name), trigger(0)))
+		}
+	}
+	observer.Send("done_with_incident_catchup", rpc.Args{})
+	p.observers <- observer
+}
+
+// observer returns the observer of the next subscription.
+func (p *peer) observer(t *testing.T) *rpc.Remote {
+	t.Helper()
+	select {
+	case o := <-p.observers:
+		return o
+	case <-time.After(60 * time.Second):
+		t.Fatal("the gatherer did not subscribe")
+		return nil
+	}
+}
+
+func (p *peer) tries(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.attempts[name]
+}
+
+func incidentName(i int) string { return fmt.Sprintf("incident-2026-11-22--15-54-%02dZ-aaaaaaa", i) }
+
+// stillWorks has an honest publisher deliver an incident.
+func stillWorks(t *testing.T, g *running) {
+	t.Helper()
+	p := newPeer(t, g.furl)
+	p.has("incident-honest", 2)
+	tub := string(p.tub.ID())
+	p.connect(t, g.furl) // and again, on the same connection, now that it has one
+	g.said.wait(t, "incident classified", "incident-honest", tub)
+}
+
+func TestHostileNames(t *testing.T) {
+	g := start(t, create(t, Options{Incidents: true}))
+	p := newPeer(t, g.furl)
+	o := p.observer(t)
+	for _, name := range []any{
+		"incident-../../../../tmp/x", "../incident", "incident/x", "", "latest", "incident-\x00", "incident-\n", "incident-x.flog.zst",
+		"incident-" + strings.Repeat("x", 5000), int64(5), nil, []any{"incident"},
+	} {
+		if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(0)), nil); err == nil {
+			t.Errorf("the name %.50q was taken", name)
+		}
+	}
+	for _, args := range []rpc.Args{{}, rpc.Pos("incident-1"), rpc.Pos("a", "b", "c"), rpc.Kw(map[string]any{"x": "y"})} {
+		if err := o.Call(t.Context(), "new_incident", args, nil); err == nil {
+			t.Errorf("new_incident took %v", args)
+		}
+	}
+	stillWorks(t, g)
+}
+
+// TestFetchFails: what cannot be fetched is tried again, holds up no other, and
+// is not passed by `latest`.
+func TestFetchFails(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	text, err := os.ReadFile(filepath.Join(dir, settingsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, settingsFile), strings.Replace(string(text), `max_size = "64 MiB"`, `max_size = "64 KiB"`, 1))
+	g := start(t, dir)
+	p := newPeer(t, g.furl)
+	p.observer(t)
+
+	bad := map[string]any{
+		"no pair":          int64(5),
+		"three":            event.Tuple{event.Dict{}, []any{}, nil},
+		"header a list":    event.Tuple{[]any{}, []any{}},
+		"no trigger":       event.Tuple{event.Dict{}, []any{}},
+		"trigger a number": event.Tuple{event.Dict{{Key: "trigger", Value: int64(1)}}, []any{}},
+		"events a dict":    event.Tuple{answer(1, 0)[0], event.Dict{}},
+		"event a number":   event.Tuple{answer(1, 0)[0], []any{int64(1)}},
+		"nothing":          nil,
+	}
+	p.has(incidentName(0), 1)
+	p.answer(incidentName(1), func(attempt int) (any, error) {
+		if attempt < 3 {
+			return nil, errors.New("disk on fire")
+		}
+		return answer(3, 0), nil
+	})
+	i := 2
+	for what, v := range bad {
+		_ = what
+		p.answer(incidentName(i), func(attempt int) (any, error) { return v, nil })
+		i++
+	}
+	p.answer(incidentName(i), func(int) (any, error) { return answer(2000, 0), nil }) // larger than 64 KiB
+	p.answer(incidentName(i+1), nil)                                                  // gone before it is fetched
+	p.has(incidentName(i+2), 1)
+	last := incidentName(i + 3)
+	p.has(last, 1)
+	p.connect(t, g.furl)
+	g.said.wait(t, "incident classified", last)
+	g.said.wait(t, "incident classified", incidentName(1)) // on its third try
+	g.said.wait(t, "all incidents are here", incidentName(1))
+	if !g.said.heard("fetch incident; it is tried again", "incidents.max_size") {
+		t.Error("nothing was said of the incident that is too large")
+	}
+	if !g.said.heard("incident gone", incidentName(i+1)) {
+		t.Error("nothing was said of the incident that is gone")
+	}
+	if n := p.tries(incidentName(1)); n != 3 {
+		t.Errorf("it was fetched %d times, want 3", n)
+	}
+	mark, err := os.ReadFile(filepath.Join(dir, incidentsDir, string(p.tub.ID()), latestFile))
+	if err != nil || string(mark) != incidentName(1)+"\n" {
+		t.Errorf("latest is %q (%v), want the last one before those that are missing", mark, err)
+	}
+	want := []string{incidentName(0), incidentName(1), incidentName(i + 2), last}
+	var got []string
+	for _, s := range g.archive.all() {
+		got = append(got, s.name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("stored are %q, want %q", got, want)
+	}
+	stillWorks(t, g)
+}
+
+// TestIncidentGrows: one that was fetched while it was recorded is replaced by
+// the whole one, and stands in its category once.
+func TestIncidentGrows(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	g := start(t, dir)
+	p := newPeer(t, g.furl)
+	p.observer(t)
+	name := incidentName(0)
+	p.answer(name, func(attempt int) (any, error) { return answer(int64(min(attempt, 3)), 0), nil })
+	p.connect(t, g.furl)
+	o := p.observer(t)
+	g.said.wait(t, "incident published", name)
+	g.said.wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
+	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(0)), nil); err != nil {
+		t.Fatal(err)
+	}
+	g.said.wait(t, "incident stored", name, "events=3")
+	// Another one of the same name does not take its place.
+	p.answer(name, func(int) (any, error) { return answer(50, 7), nil })
+	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(7)), nil); err != nil {
+		t.Fatal(err)
+	}
+	g.said.wait(t, "another incident of a name that is taken")
+	_, events := readEvents(t, filepath.Join(dir, incidentsDir, string(p.tub.ID()), name+".flog.zst"))
+	if len(events) != 3 {
+		t.Errorf("it has %d events, want the 3 of the complete one", len(events))
+	}
+	if got := listAll(t, dir); len(got) != 1 {
+		t.Errorf("classified/ has %q, want one line", got)
+	}
+}
+
+// TestSameSecond: the names of one second do not sort by time in the original,
+// so a later incident may have a smaller name than the last one that is here.
+func TestSameSecond(t *testing.T) {
+	g := start(t, create(t, Options{Incidents: true}))
+	p := newPeer(t, g.furl)
+	p.observer(t)
+	const first, second = "incident-2026-11-22--15-54-53Z-zaaaaaa", "incident-2026-11-22--15-54-53Z-aaaaaaa"
+	p.has(first, 1)
+	p.connect(t, g.furl)
+	g.said.wait(t, "all incidents are here", first)
+	tries := p.tries(first)
+	p.has(second, 1)
+	p.connect(t, g.furl)
+	g.said.wait(t, "incident classified", second)
+	p.has("incident-2026-11-22--15-54-54Z-aaaaaaa", 1)
+	p.connect(t, g.furl)
+	g.said.wait(t, "incident classified", "15-54-54Z")
+	if n := p.tries(first); n != tries {
+		t.Errorf("the first was fetched %d times more", n-tries)
+	}
+}
+
+// TestNewTubID: a process that comes back with another identity offers its old
+// incidents again.
+func TestNewTubID(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	g := start(t, dir)
+	var first, second string
+	for _, tub := range []*string{&first, &second} {
+		p := newPeer(t, g.furl)
+		p.observer(t)
+		p.has(incidentName(0), 2)
+		p.connect(t, g.furl)
+		*tub = string(p.tub.ID())
+		if *tub == first {
+			g.said.wait(t, "incident classified")
+			continue
+		}
+		g.said.wait(t, "incident is here from another Tub", *tub)
+		if n := p.tries(incidentName(0)); n != 0 {
+			t.Errorf("it was fetched %d times more", n)
+		}
+	}
+	also, err := os.ReadFile(filepath.Join(dir, incidentsDir, second, alsoFile))
+	if want := "incidents/" + first + "/" + incidentName(0) + ".flog.zst\n"; string(also) != want {
+		t.Errorf("also is %q (%v), want %q", also, err, want)
+	}
+	if got := listAll(t, dir); len(got) != 1 {
+		t.Errorf("classified/ has %q, want one line", got)
+	}
+}
+
+// TestFlood: a publisher that announces more than is kept is asked again for
+// the rest.
+func TestFlood(t *testing.T) {
+	g := start(t, create(t, Options{Incidents: true}))
+	g.maxAnnounced = 500
+	p := newPeer(t, g.furl)
+	o := p.observer(t)
+	for i := range 700 {
+		if err := o.Send("new_incident", rpc.Pos([]byte(fmt.Sprintf("incident-%06d", i)), trigger(0))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 1000 { // and one of them again and again
+		o.Send("new_incident", rpc.Pos([]byte("incident-000000"), trigger(0)))
+	}
+	p.observer(t) // subscribed to again, when all were found to be gone
+	stillWorks(t, g)
+}
+
+func TestHostileEvents(t *testing.T) {
+	dir := create(t, Options{})
+	g := start(t, dir)
+	p := newPeer(t, g.furl)
+	o := p.observer(t)
+	for _, bad := range []any{nil, int64(1), "text", []any{}} {
+		if err := o.Call(t.Context(), "msg", rpc.Pos(bad), nil); err == nil {
+			t.Errorf("msg took %v", bad)
+		}
+	}
+	if err := o.Call(t.Context(), "msg", rpc.Args{}, nil); err == nil {
+		t.Error("msg took nothing")
+	}
+	if err := o.Call(t.Context(), "no_such_method", rpc.Args{}, nil); err == nil {
+		t.Error("a method that is none was called")
+	}
+	deep := any("bottom")
+	for range 400 {
+		deep = []any{deep}
+	}
+	for i, d := range []event.Dict{
+		{},
+		{{Key: "num", Value: "five"}, {Key: "level", Value: []any{}}, {Key: "facility", Value: nil}},
+		{{Key: "message", Value: strings.Repeat("x", 2<<20)}, {Key: "num", Value: int64(3)}, {Key: "facility", Value: strings.Repeat("f", 2<<20)}},
+		{{Key: "message", Value: "line\nbreak\x1b[2J"}, {Key: "from", Value: "somebody else"}},
+		{{Key: "deep", Value: deep}},
+	} {
+		if err := o.Call(t.Context(), "msg", rpc.Pos(d), nil); err != nil {
+			t.Errorf("event %d was refused: %v", i, err)
+		}
+	}
+	g.stop()
+	files, _ := filepath.Glob(filepath.Join(dir, "from-*"))
+	if len(files) != 1 {
+		t.Fatalf("files are %q", files)
+	}
+	_, events := readEvents(t, files[0])
+	if len(events) != 5 {
+		t.Fatalf("%d events, want 5", len(events))
+	}
+	if m := event.Format(events[2]); !strings.Contains(m, "over the gatherer's limit") {
+		t.Errorf("the event that is too long says %q", m)
+	}
+	if n, ok := events[2].Num(); !ok || n != 3 {
+		t.Errorf("the event that is too long has lost its number")
+	}
+}
+
+func TestHostileOffers(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	text, err := os.ReadFile(filepath.Join(dir, settingsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, settingsFile), strings.Replace(string(text), "max_publishers = 10000", "max_publishers = 2", 1))
+	g := start(t, dir)
+	p := newPeer(t, g.furl)
+	p.observer(t)
+	for _, logport := range []any{nil, "x", &rpc.Methods{Name: "RISomethingElse"}, &rpc.Methods{}} {
+		if err := p.offer(t, logport); err == nil {
+			t.Errorf("a logport of type %T was taken", logport)
+		}
+	}
+	// A publisher that cannot do what it claims.
+	q := &peer{logport: &rpc.Methods{Name: publisherInterface, Map: nil}}
+	q.connect(t, g.furl)
+	g.said.wait(t, "subscribe to incidents", "AttributeError")
+	// A third is one too many, until another goes.
+	r := &peer{logport: p.logport, tub: nil}
+	tub, err := rpc.NewTub(rpc.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+	f, err := rpc.ParseFURL(g.furl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.gatherer, err = tub.Connect(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.offer(t, p.logport); err == nil || !strings.Contains(err.Error(), "takes no more") {
+		t.Errorf("the third publisher got %v", err)
+	}
+	q.tub.Close()
+	g.said.wait(t, "publisher gone", string(q.tub.ID()))
+	stillWorks(t, g)
+}
+
+// TestGarbage sends what is no protocol, before, during and after negotiation.
+func TestGarbage(t *testing.T) {
+	g := start(t, create(t, Options{Incidents: true}))
+	f, err := rpc.ParseFURL(g.furl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := strings.TrimPrefix(f.Hints[0], "tcp:")
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		return c
+	}
+	get := "GET /id/" + string(f.Tub) + " HTTP/1.1\r\nHost: x\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n"
+	for name, first := range map[string]string{
+		"bytes":          "\x00\xff\x80\x81garbage",
+		"no end":         "GET /id/" + strings.Repeat("x", 100_000),
+		"web browser":    "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"another Tub":    "GET /id/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n\r\n",
+		"TLS at once":    "\x16\x03\x01\x02\x00\x01\x00",
+		"garbage as TLS": get + "this is no ClientHello, whatever it may be called",
+		"nothing":        "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial()
+			io.WriteString(c, first)
+			c.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, c) // until the gatherer hangs up
+			c.Close()
+		})
+	}
+	cert := newCertificate(t)
+	for name, hello := range map[string]string{
+		"garbage for a hello":   "\x00\x01\x02\r\n\r\n",
+		"a hello without end":   strings.Repeat("banana: 1\r\n", 10_000),
+		"somebody else's hello": "banana-negotiation-range: 3 3\r\nmy-tub-id: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n",
+		"no version in common":  "banana-negotiation-range: 7 9\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial()
+			defer c.Close()
+			io.WriteString(c, get)
+			answer := make([]byte, 1000)
+			if n, err := c.Read(answer); err != nil || !strings.Contains(string(answer[:n]), "101") {
+				t.Fatalf("answer is %q, %v", answer[:n], err)
+			}
+			s := tls.Client(c, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{cert}})
+			io.WriteString(s, hello)
+			io.Copy(io.Discard, s)
+		})
+	}
+	stillWorks(t, g)
+}
+
+func newCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key.pem")
+	tub, err := rpc.NewTub(rpc.Config{KeyFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tub.Close()
+	cert, err := tls.LoadX509KeyPair(file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	dir := filepath.Join(t.TempDir(), "g")
+	if err := Create(dir, Options{Port: "tcp:" + port + ":interface=127.0.0.1", Location: "tcp:127.0.0.1:" + port}); err != nil {
+		t.Fatal(err)
+	}
+	g, err := New(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = g.Run(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Run = %v, want one line that says the port is in use", err)
+	}
+}
+
+func TestTwoGatherersInOneDirectory(t *testing.T) {
+	g := start(t, create(t, Options{}))
+	_, err := New(Config{Dir: g.dir})
+	if err == nil || !strings.Contains(err.Error(), "another process gathers") {
+		t.Errorf("New = %v, want that the directory is in use", err)
+	}
+}
