@@ -29,6 +29,10 @@ import (
 var commands = []func() *cobra.Command{
 	newDumpCommand,
 	newClassifyIncidentCommand,
+	newCreateGathererCommand,
+	newCreateIncidentGathererCommand,
+	newRunCommand,
+	newDemoCommand,
 	newVersionCommand,
 }
 

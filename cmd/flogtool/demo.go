@@ -1,0 +1,563 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer"
+)
+
+// demoPatience is how long the demo waits for the first incident to come
+// through; it takes five seconds on an idle machine.
+const demoPatience = 90 * time.Second
+
+func newDemoCommand() *cobra.Command {
+	var (
+		dir, service string
+		once         bool
+	)
+	cmd := &cobra.Command{
+		Use:   "demo [options]",
+		Short: "Show it all: two services, an incident, a gatherer, NATS",
+		Long: "demo starts an incident gatherer with its NATS server, and two small services\n" +
+			"that log noisily. Within seconds something goes wrong in one of them: its\n" +
+			"incident is fetched, classified, published and shown. The demo then says how to\n" +
+			"look further and runs until Ctrl-C.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if service != "" {
+				return runDemoService(cmd.Context(), service, dir, cmd.InOrStdin(), cmd.OutOrStdout())
+			}
+			d := &demo{dir: dir, once: once, out: cmd.OutOrStdout(), start: time.Now(), notes: make(chan demoNote)}
+			return withoutPackage(d.run(cmd.Context()))
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "end after the first incident")
+	cmd.Flags().StringVar(&dir, "dir", "", "keep everything below `DIR`; default: a temporary directory, removed at the end")
+	// The services are this program again: see demo_service.go.
+	cmd.Flags().StringVar(&service, "service", "", "")
+	_ = cmd.Flags().MarkHidden("service")
+	return cmd
+}
+
+// demo is one run of the demonstration. Its goroutines hand notes to run, which
+// alone prints.
+type demo struct {
+	dir       string
+	temporary bool
+	once      bool
+	out       io.Writer
+	start     time.Time
+	notes     chan demoNote
+}
+
+// demoNote is something to tell: a line that who says, or a message on NATS.
+type demoNote struct {
+	who, line string
+	subject   string
+	payload   []byte
+	err       error // ends the demo
+}
+
+// demoRules are the rules of the demo's gatherer. Those in its services that
+// they find are in demo_service.go.
+var demoRules = map[string]string{
+	"classify_retries.expr": "// A request was given up after all its retries: look at what it waited for.\n" +
+		"message startsWith \"retry budget exhausted\" ? \"retries-exhausted\" : nil\n",
+	"classify_fraud.expr": "// The fraud check did not answer in time, and payments went through without it.\n" +
+		"facility == \"payments.fraud\" && message contains \"skipped\" ? \"fraud-check-skipped\" : nil\n",
+}
+
+func (d *demo) run(ctx context.Context) (err error) {
+	if d.dir == "" {
+		if d.dir, err = os.MkdirTemp("", "flogtool-demo-"); err != nil {
+			return err
+		}
+		d.temporary = true
+		defer func() {
+			os.RemoveAll(d.dir)
+			d.printf("\nThe demo has ended, and %s is removed; --dir DIR keeps it.\n", d.dir)
+		}()
+	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	if d.dir, err = filepath.Abs(d.dir); err != nil {
+		return err
+	}
+
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	d.printf("\nTwo services, a gatherer and an incident, in %s\n\n", d.dir)
+	g, err := d.openGatherer()
+	if err != nil {
+		return err
+	}
+	parts.Go(func() { g.run(ctx, d.notes) })
+	furl, err := d.await(ctx, g.furl)
+	if err != nil {
+		return endedBy(ctx, err)
+	}
+	d.say("gatherer", "waiting at "+furl)
+
+	err = g.Subscribe(ctx, "flog.>", func(subject string, payload []byte) {
+		d.send(ctx, demoNote{subject: subject, payload: payload})
+	})
+	if err != nil {
+		return err
+	}
+	d.say("NATS", "subscribed to flog.>")
+	for _, name := range demoServices {
+		parts.Go(func() { d.runService(ctx, name) })
+	}
+	return endedBy(ctx, d.follow(ctx))
+}
+
+// endedBy returns err, or nil if it only says that ctx was done: Ctrl-C is how
+// a demo ends.
+func endedBy(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// follow shows what happens until ctx is done or, with --once, until the first
+// incident was shown.
+func (d *demo) follow(ctx context.Context) error {
+	late := time.After(demoPatience)
+	shown := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			if len(shown) == 0 {
+				return fmt.Errorf("no incident came through in %v: %s may say why", demoPatience, d.path("gatherer.log"))
+			}
+		case n := <-d.notes:
+			switch {
+			case n.err != nil:
+				return n.err
+			case n.subject == "":
+				d.say(n.who, n.line)
+			default:
+				name, err := d.showMessage(n.subject, n.payload, len(shown) == 0)
+				if err != nil {
+					return err
+				}
+				shown[name] = true
+				if d.once {
+					return nil
+				}
+				if len(shown) == 1 {
+					d.printf("\nThe services go on, and so do incidents. Ctrl-C ends the demo.\n\n")
+				}
+			}
+		}
+	}
+}
+
+// await returns the first of values, or how the demo ended before it came.
+func (d *demo) await(ctx context.Context, values <-chan string) (string, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case n := <-d.notes:
+			if n.err != nil {
+				return "", n.err
+			}
+		case v := <-values:
+			return v, nil
+		}
+	}
+}
+
+// send hands a note to the goroutine that prints.
+func (d *demo) send(ctx context.Context, n demoNote) {
+	select {
+	case d.notes <- n:
+	case <-ctx.Done():
+	}
+}
+
+func (d *demo) path(parts ...string) string {
+	return filepath.Join(append([]string{d.dir}, parts...)...)
+}
+
+// demoGatherer is the gatherer of the demo; what it has to say goes to a file.
+type demoGatherer struct {
+	*gatherer.Gatherer
+	furl chan string
+	log  *os.File
+}
+
+// openGatherer makes the gatherer's directory, with a port that is free now.
+func (d *demo) openGatherer() (*demoGatherer, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	listener.Close()
+	dir := d.path("gatherer")
+	err = gatherer.Create(dir, gatherer.Options{
+		Incidents: true, Port: "tcp:" + port + ":interface=127.0.0.1", Location: "tcp:127.0.0.1:" + port,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range demoRules {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	log, err := os.OpenFile(d.path("gatherer.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	g := &demoGatherer{furl: make(chan string, 1), log: log}
+	g.Gatherer, err = gatherer.New(gatherer.Config{
+		Dir: dir, Log: slog.New(slog.NewTextHandler(log, nil)), Waiting: func(furl string) { g.furl <- furl },
+	})
+	if err != nil {
+		log.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *demoGatherer) run(ctx context.Context, notes chan<- demoNote) {
+	defer g.log.Close()
+	err := g.Run(ctx)
+	if err == nil {
+		return
+	}
+	select {
+	case notes <- demoNote{err: err}:
+	case <-ctx.Done():
+	}
+}
+
+// runService runs one of the services as a process of its own until ctx is done
+// and passes on what it says. The process ends when its standard input does, so
+// that it cannot outlive the demo.
+func (d *demo) runService(ctx context.Context, name string) {
+	self, err := os.Executable()
+	if err != nil {
+		d.send(ctx, demoNote{err: err})
+		return
+	}
+	cmd := exec.Command(self, "demo", "--service", name, "--dir", d.dir)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		d.send(ctx, demoNote{err: err})
+		return
+	}
+	defer context.AfterFunc(ctx, func() { in.Close() })()
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		d.send(ctx, demoNote{err: err})
+		return
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		d.send(ctx, demoNote{who: name, line: lines.Text()})
+	}
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+		d.send(ctx, demoNote{err: fmt.Errorf("service %s: %w", name, err)})
+	}
+}
+
+// incidentMessage is what the demo reads of a summary on NATS; docs/nats.md has
+// all of it.
+type incidentMessage struct {
+	Name       string   `json:"name"`
+	Source     string   `json:"source"`
+	Tubs       []string `json:"tubs"`
+	Text       string   `json:"text"`
+	Categories []string `json:"categories"`
+	Events     int      `json:"events"`
+	File       string   `json:"file"`
+	Size       int64    `json:"size"`
+}
+
+// showMessage shows a message from NATS and the incident it is about, and
+// returns the incident's name.
+func (d *demo) showMessage(subject string, payload []byte, first bool) (string, error) {
+	d.say("NATS", subject)
+	var m incidentMessage
+	if err := json.Unmarshal(payload, &m); err != nil || m.Name == "" {
+		return "", fmt.Errorf("the message on %s is no summary of an incident: %v", subject, err)
+	}
+	d.printf("\n  Incident   %s\n  from       %s, Tub %s\n  classified %s\n  holds      %s events in %s of file\n\n",
+		m.Name, clean(m.Source), strings.Join(m.Tubs, " "), strings.Join(m.Categories, ", "),
+		thousands(m.Events), kib(m.Size))
+	file := d.path("gatherer", filepath.FromSlash(m.File))
+	if err := d.showIncident(file); err != nil {
+		return "", err
+	}
+	if !first {
+		d.printf("\n")
+		return m.Name, nil
+	}
+	if d.once && d.temporary {
+		d.printf("\nTo look further, name a directory: %s demo --dir DIR\n", programName())
+		return m.Name, nil
+	}
+	self := programName()
+	d.printf("\nLook further; these are commands to copy:\n\n")
+	for _, line := range []string{
+		self + " dump " + quote(file),
+		self + " tail " + quote(d.path(m.Source)),
+		"cat " + quote(d.path("gatherer", "classified", m.Categories[0])),
+		"cat " + quote(d.path("gatherer", "classify_retries.expr")),
+	} {
+		d.printf("  %s\n", line)
+	}
+	return m.Name, nil
+}
+
+// demoEvents is how many events before the trigger the demo shows.
+const demoEvents = 14
+
+// showIncident prints the trigger of an incident file, the last events before
+// it and how many follow it.
+func (d *demo) showIncident(file string) error {
+	r, err := flogfile.Open(file)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var trigger *event.Event
+	var before []*event.Event
+	earlier, after, found := 0, 0, false
+	for {
+		line, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if header := line.Header(); header != nil {
+			if dict, _ := header.Get("trigger"); dict != nil {
+				fields, _ := dict.(event.Dict)
+				trigger = event.FromDict(fields)
+			}
+			continue
+		}
+		if line.Kind&flogfile.KindEvent == 0 || trigger == nil {
+			continue
+		}
+		ev, err := line.Event()
+		if err != nil {
+			return err
+		}
+		num, _ := ev.Num()
+		triggered, _ := trigger.Num()
+		switch {
+		case found:
+			after++
+		case num == triggered:
+			found = true
+		default:
+			if before = append(before, ev); len(before) > demoEvents {
+				before = before[1:]
+				earlier++
+			}
+		}
+	}
+	if trigger == nil {
+		return fmt.Errorf("%s has no trigger", file)
+	}
+	rows := make([][]string, 0, len(before)+1)
+	for _, ev := range append(before, trigger) {
+		rows = append(rows, demoRow(ev, trigger))
+	}
+	d.printf("  %s events, then the last %d before the trigger:\n\n", thousands(earlier), len(before))
+	if err := d.table(rows); err != nil {
+		return err
+	}
+	d.printf("\n  then %s more, of what was done about it\n", thousands(after))
+	return nil
+}
+
+var demoColumns = []string{"SECONDS", "LEVEL", "FACILITY", "MESSAGE", "WITH"}
+
+// demoRow is one event: its time from the trigger on, and what it says.
+func demoRow(ev, trigger *event.Event) []string {
+	at, _ := ev.Seconds()
+	zero, _ := trigger.Seconds()
+	var with []string
+	for _, f := range ev.Fields {
+		switch f.Key {
+		case "num", "time", "level", "message", "format", "args", "facility", "incarnation", "umid", "parent", "source":
+		default:
+			with = append(with, f.Key+"="+string(event.AppendJSON(nil, f.Value)))
+		}
+	}
+	return []string{
+		fmt.Sprintf("%.3f", at-zero), ev.Level().String(), clean(ev.Facility()),
+		clean(event.Format(ev)), clean(strings.Join(with, " ")),
+	}
+}
+
+// table prints rows; the last one, the trigger, in bold on a terminal.
+func (d *demo) table(rows [][]string) error {
+	width, _ := terminal(d.out)
+	fit(rows, width-2)
+	var text strings.Builder
+	t := tablewriter.NewTable(&text,
+		tablewriter.WithHeaderAutoFormat(tw.Off),
+		tablewriter.WithHeaderAlignment(tw.AlignLeft),
+		tablewriter.WithRowAutoWrap(tw.WrapNone),
+		tablewriter.WithRowAlignmentConfig(tw.CellAlignment{
+			PerColumn: []tw.Align{tw.AlignRight, tw.AlignLeft, tw.AlignLeft, tw.AlignLeft, tw.AlignLeft},
+		}),
+		tablewriter.WithRendition(tw.Rendition{
+			Symbols: tw.NewSymbols(tw.StyleLight),
+			Borders: tw.Border{Left: tw.On, Right: tw.On, Top: tw.On, Bottom: tw.On},
+		}),
+	)
+	t.Header(demoColumns)
+	if err := t.Bulk(rows); err != nil {
+		return err
+	}
+	if err := t.Render(); err != nil {
+		return err
+	}
+	_, color := terminal(d.out)
+	lines := strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
+	for i, line := range lines {
+		if color && i == len(lines)-2 {
+			line = "\x1b[1;31m" + line + "\x1b[0m"
+		}
+		d.printf("  %s\n", line)
+	}
+	return nil
+}
+
+// fit cuts the last column, and if need be the one before it, so that the table
+// is at most width wide.
+func fit(rows [][]string, width int) {
+	widest := make([]int, len(demoColumns))
+	for _, row := range append(rows, demoColumns) {
+		for i, cell := range row {
+			widest[i] = max(widest[i], utf8.RuneCountInString(cell))
+		}
+	}
+	over := 1 - width
+	for _, w := range widest {
+		over += w + 3 // with a border, and a blank on both sides
+	}
+	for i := len(widest) - 1; i >= len(widest)-2 && over > 0; i-- {
+		room := max(widest[i]-over, 12)
+		over -= widest[i] - room
+		for _, row := range rows {
+			row[i] = cut(row[i], room)
+		}
+	}
+}
+
+// say prints a line of the story: when, who, what.
+func (d *demo) say(who, line string) {
+	bold, plain := "", ""
+	if _, color := terminal(d.out); color {
+		bold, plain = "\x1b[1m", "\x1b[0m"
+	}
+	d.printf("%6.1fs  %s%-9s%s %s\n", time.Since(d.start).Seconds(), bold, who, plain, clean(line))
+}
+
+func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
+
+// terminal returns the width of out and whether it takes colours; 120 and no if
+// it is no terminal.
+func terminal(out io.Writer) (width int, color bool) {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 120, false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width < 40 {
+		width = 80
+	}
+	return width, os.Getenv("NO_COLOR") == ""
+}
+
+// cut returns at most width characters of line, the last one a mark if some are
+// missing. What the demo prints in tables has one column a character.
+func cut(line string, width int) string {
+	r := []rune(line)
+	if len(r) <= width {
+		return line
+	}
+	return string(r[:width-1]) + "…"
+}
+
+// clean returns text that cannot steer a terminal.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
+}
+
+// programName is how the person called this program, as far as it can be typed
+// again.
+func programName() string {
+	self, err := os.Executable()
+	if err == nil && strings.Contains(self, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/flogtool"
+	}
+	return quote(os.Args[0])
+}
+
+// quote returns s as one word of a shell.
+func quote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+:,@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func kib(n int64) string { return fmt.Sprintf("%.1f KiB", float64(n)/1024) }

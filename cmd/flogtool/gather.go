@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flogtool/flogtool/gatherer"
+)
+
+func newCreateGathererCommand() *cobra.Command {
+	cmd := newCreateCommand("Gatherer", gatherer.Options{})
+	cmd.Use = "create-gatherer [options] DIR"
+	cmd.Short = "Make a directory for a gatherer that keeps every event"
+	return cmd
+}
+
+func newCreateIncidentGathererCommand() *cobra.Command {
+	cmd := newCreateCommand("Incident Gatherer", gatherer.Options{Incidents: true})
+	cmd.Use = "create-incident-gatherer [options] DIR"
+	cmd.Short = "Make a directory for a gatherer that keeps and classifies incidents"
+	return cmd
+}
+
+// newCreateCommand makes the two create commands; kind is what the original
+// calls the thing in its first line of output, which scripts read.
+func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := args[0]
+			if opts.Location == "" {
+				return usagef("--location= is mandatory")
+			}
+			if err := gatherer.Create(dir, opts); err != nil {
+				return withoutPackage(err)
+			}
+			if quiet {
+				return nil
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s created in directory %s\nNow run 'flogtool run %s' to launch the daemon\n", kind, dir, dir)
+			return err
+		},
+		Annotations: map[string]string{originalOptions: "location port quiet"},
+	}
+	port := "tcp:3117"
+	if opts.Incidents {
+		port = "tcp:3118"
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&opts.Port, "port", "p", port, "where to listen: tcp:PORT, tcp:PORT:interface=ADDR, or PORT")
+	flags.StringVarP(&opts.Location, "location", "l", "", "where processes find it, required: tcp:gather.example.org:3117")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
+	if !opts.Incidents {
+		flags.StringVarP(&opts.Rotate, "rotate", "r", "", "begin a new file every `SECONDS`; default: only on SIGHUP")
+		flags.BoolVarP(&opts.Bzip, "bzip", "b", false, "compress complete files as .bz2, for the original's tools; default: .zst")
+		cmd.Annotations[originalOptions] += " rotate bzip"
+	}
+	return cmd
+}
+
+func newRunCommand() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "run [options] DIR",
+		Short: "Run the gatherer of a directory",
+		Long: "run gathers in the foreground, as gatherer.toml in DIR says, or as the\n" +
+			"gatherer.tac of an original gatherer does, and prints\n\n" +
+			"  Gatherer waiting at: FURL\n\n" +
+			"when processes can connect. SIGTERM and Ctrl-C stop it cleanly; SIGHUP begins a\n" +
+			"new log file and reads the rules anew. What it has to say goes to stderr.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			ctx := cmd.Context()
+			g, err := gatherer.New(gatherer.Config{
+				Dir: args[0],
+				Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+				Waiting: func(furl string) {
+					// Scripts wait for this line, as they do with the original.
+					fmt.Fprintf(cmd.OutOrStdout(), "Gatherer waiting at: %s\n", furl)
+				},
+			})
+			if err != nil {
+				return withoutPackage(err)
+			}
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			running := make(chan struct{})
+			reloads := make(chan struct{})
+			go func() { // ends with Run
+				defer close(reloads)
+				for {
+					select {
+					case <-running:
+						return
+					case <-hangup:
+						g.Reload()
+					}
+				}
+			}()
+			err = g.Run(ctx)
+			close(running)
+			<-reloads
+			return withoutPackage(err)
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more on stderr")
+	return cmd
+}
+
+// withoutPackage returns err without the name of the package it comes from:
+// the command's name stands there already.
+func withoutPackage(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, name := range []string{"gatherer: ", "rpc: ", "incident: "} {
+		text = strings.TrimPrefix(text, name)
+	}
+	return errors.New(text)
+}
