@@ -24,7 +24,8 @@ const (
 type Reader struct {
 	name   string
 	src    *source
-	block  Block // being read by Next
+	frames *frameReader // in place of src, for a file with an index
+	block  Block        // being read by Next
 	line   Line
 	carry  []byte // begin of the line that the last block cut
 	number int    // of the first line of the next block
@@ -38,6 +39,8 @@ type Block struct {
 	Data   []byte
 	Number int   // of its first line
 	Offset int64 // of its first byte in the (decompressed) file
+
+	frame *frame // of which Data is to be made, so that each worker does it for itself
 }
 
 // DamageError says what of a file could not be read. All that could was returned
@@ -133,12 +136,13 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s: not a flogfile: it does not begin with %q", e.Name, strings.TrimSuffix(Magic, "\n"))
 }
 
-// Open opens the flog file at path, "-" for standard input. The error is of
-// package os, a [*ForeignError], or a [*DamageError].
-func Open(path string) (*Reader, error) {
-	if path == "-" {
-		return NewReader(os.Stdin, "-")
-	}
+// Open opens the flog file at path. The error is of package os, a
+// [*ForeignError], or a [*DamageError].
+func Open(path string) (*Reader, error) { return OpenWant(path, Want{}) }
+
+// OpenWant is Open for a caller that wants some events only: what of a file with
+// an index has none of them is not read.
+func OpenWant(path string, want Want) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -146,6 +150,9 @@ func Open(path string) (*Reader, error) {
 	if st, err := f.Stat(); err == nil && st.IsDir() {
 		f.Close()
 		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
+	}
+	if r := openFrames(f, path, want); r != nil {
+		return r, nil
 	}
 	r, err := NewReader(f, path)
 	if err != nil {
@@ -200,11 +207,30 @@ func foreignKind(head []byte, name string) ForeignKind {
 func (r *Reader) Name() string { return r.name }
 
 // Close closes what Open opened.
-func (r *Reader) Close() error { return r.src.Close() }
+func (r *Reader) Close() error {
+	if r.frames != nil {
+		return r.frames.Close()
+	}
+	return r.src.Close()
+}
 
 // Compressed returns the bytes read so far as they are stored, for a progress
 // bar; it may be called while another goroutine reads.
-func (r *Reader) Compressed() int64 { return r.src.stored.Load() }
+func (r *Reader) Compressed() int64 {
+	if r.frames != nil {
+		return r.frames.used.Load()
+	}
+	return r.src.stored.Load()
+}
+
+// Size returns the bytes as they are stored, of what Compressed counts; 0 if that
+// is not known.
+func (r *Reader) Size() int64 {
+	if r.frames != nil {
+		return r.frames.total
+	}
+	return r.src.size
+}
 
 // Next returns the next line that is a JSON object. It is valid until the next
 // call. At the end the error is io.EOF, or, if not all could be read, a
@@ -224,6 +250,13 @@ func (r *Reader) Next() (*Line, error) {
 // NextBlock reads the next block of whole lines into b, whose Data is used again
 // if it has room. Errors are those of Next.
 func (r *Reader) NextBlock(b *Block) error {
+	if r.frames != nil {
+		if !r.frames.next(b) {
+			r.err = io.EOF
+			return r.end()
+		}
+		return nil
+	}
 	if r.err != nil {
 		return r.end()
 	}
@@ -313,6 +346,9 @@ func (r *Reader) Damage() *DamageError { return &r.damage }
 // next takes the next line that is a JSON object off the block; io.EOF at its
 // end. Other lines are noted in damage.
 func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
+	if b.frame != nil {
+		b.unpack(damage)
+	}
 	for len(b.Data) > 0 {
 		raw := b.Data
 		size := len(raw)
