@@ -152,6 +152,8 @@ func (c *conn) shutdown(cause error) {
 	c.t.resume.Broadcast()
 	c.mu.Unlock()
 
+	c.tub.log.LogAttrs(context.Background(), slog.LevelDebug, "connection ended",
+		slog.String("tub", string(c.peerID)), slog.Bool("inbound", c.inbound), slog.Any("err", cause))
 	c.cancel(cause)
 	c.tub.forget(c) // before anyone learns of it and connects again
 	err := c.deadErr()
@@ -198,10 +200,6 @@ func (c *conn) readLoop() {
 		err = errHungUp
 	case !peer && !c.isDead() && isProtocol(err):
 		c.lastWords(err)
-	}
-	if !c.isDead() {
-		c.tub.log.LogAttrs(context.Background(), slog.LevelDebug, "connection lost",
-			slog.String("tub", string(c.peerID)), slog.Any("err", err))
 	}
 	c.shutdown(err)
 }

@@ -94,6 +94,7 @@ type attempt struct {
 	tub    *Tub
 	target TubID
 	hints  []string
+	last   string // what is said of the last connection; run's
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -157,30 +158,37 @@ func (a *attempt) run() {
 	defer a.cancel(nil)
 	ctx, cancel := context.WithTimeoutCause(a.ctx, a.tub.cfg.DialTimeout, context.DeadlineExceeded)
 	defer cancel()
-	var err error
-	for try := range 3 {
-		var c *conn
-		if c, err = a.dialAll(ctx); c != nil {
-			a.finish(c, nil)
-			break
-		}
-		if !isDuplicate(err) || try == 2 {
-			break
-		}
-		select {
-		case <-a.done:
-		case <-time.After(duplicatePatience):
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
+	c, err := a.dialAgain(ctx)
 	a.tub.mu.Lock()
 	if a.tub.attempts[a.target] == a {
 		delete(a.tub.attempts, a.target)
 	}
 	a.tub.mu.Unlock()
-	a.finish(nil, err) // nothing, if a connection has come
+	a.finish(c, err) // nothing, if a connection has come from the other side
+}
+
+// dialAgain tries up to three times as long as the peer says that it has a
+// connection with us already.
+func (a *attempt) dialAgain(ctx context.Context) (*conn, error) {
+	for try := 0; ; try++ {
+		a.last = a.tub.lastConnection(a.target)
+		select {
+		case <-a.done: // from the other side
+			return a.c, a.err
+		default:
+		}
+		c, err := a.dialAll(ctx)
+		if c != nil || !isDuplicate(err) || try == 2 {
+			return c, err
+		}
+		select {
+		case <-time.After(duplicatePatience):
+		case <-a.done:
+			return a.c, a.err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // stagger is after how long the next hint is tried beside those that have not
@@ -291,7 +299,7 @@ func (a *attempt) dial(ctx context.Context, hint string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.tub.initiate(ctx, raw, strings.Map(printable, host), a.target)
+	return a.tub.initiate(ctx, raw, strings.Map(printable, host), a.target, a.last)
 }
 
 // printable keeps what a user's hint says from breaking a header line.

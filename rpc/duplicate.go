@@ -111,7 +111,9 @@ func (t *Tub) install(c *conn) {
 	}
 }
 
-// lastConnection is what this Tub says in its hello to target.
+// lastConnection is what this Tub says in its hello to target. It must be asked
+// before an attempt begins, while there is no connection: a hello that names a
+// connection which came up meanwhile would tell the master that we lost it.
 func (t *Tub) lastConnection(target TubID) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -291,12 +291,13 @@ func provedID(tc *tls.Conn) (TubID, error) {
 	return tubIDOf(certs[0].Raw), nil
 }
 
-// initiate negotiates on a connection this Tub opened to reach target. It owns
-// raw, also when it fails; ctx is the attempt's.
-func (t *Tub) initiate(ctx context.Context, raw net.Conn, host string, target TubID) (*conn, error) {
+// initiate negotiates on a connection this Tub opened to reach target. last is
+// what it says of the last connection. It owns raw, also when it fails; ctx is
+// the attempt's.
+func (t *Tub) initiate(ctx context.Context, raw net.Conn, host string, target TubID, last string) (*conn, error) {
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	c, err := t.initiateOn(raw, host, target, stop)
+	c, err := t.initiateOn(raw, host, target, last, stop)
 	if err != nil {
 		raw.Close()
 		if ctx.Err() != nil && !errors.Is(err, ErrDeadReference) {
@@ -307,7 +308,7 @@ func (t *Tub) initiate(ctx context.Context, raw net.Conn, host string, target Tu
 	return c, nil
 }
 
-func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, stop func() bool) (*conn, error) {
+func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, last string, stop func() bool) (*conn, error) {
 	if _, err := raw.Write(request(target, host)); err != nil {
 		return nil, err
 	}
@@ -331,7 +332,7 @@ func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, stop func() bo
 		tc.Write(errorBlock(err)) // whether it arrives matters to nobody
 		return nil, err
 	}
-	return t.agree(tc, proved, t.lastConnection(target), stop)
+	return t.agree(tc, proved, last, stop)
 }
 
 // accept negotiates on a connection that was opened to this Tub. It owns raw,

@@ -158,6 +158,28 @@ class Target(Referenceable):
         return other.callRemote("hello")
     def remote_last(self):
         return self.held[-1]
+    # gifts: bob is given, carol is what he is given
+    @defer.inlineCallbacks
+    def remote_give(self, how, bob, carol):
+        b = yield self.tub.getReference(bob)
+        c = yield self.tub.getReference(carol)
+        if how == "argument":
+            v = yield b.callRemote("introduce", c)
+        elif how == "nested":
+            v = yield b.callRemote("introduce_nested", [1, {u"k": (c, c)}], after=2)
+        return v
+    def remote_introduce_nested(self, v, after):
+        c, d = v[1][u"k"]
+        assert c is d and after == 2
+        return c.callRemote("hello")
+    def remote_obtain(self, furl):
+        return self.tub.getReference(furl)
+    @defer.inlineCallbacks
+    def remote_fetch(self, alice, carol):
+        a = yield self.tub.getReference(alice)
+        c = yield a.callRemote("obtain", carol)
+        v = yield c.callRemote("hello")
+        return v
 
 def run(setup):
     def start():
@@ -183,6 +205,7 @@ def setup():
     global tub, target
     tub = newTub()
     target = Target()
+    target.tub = tub
     say("furl", tub.registerReference(target, "target"))
     stdio.StandardIO(Commands())
 run(setup)

@@ -105,6 +105,7 @@ func sameValue(name string, v any) bool {
 type target struct {
 	rpc.Methods
 	said chan any
+	tub  *rpc.Tub // for those that give and fetch
 
 	mu   sync.Mutex
 	held []*rpc.Remote
@@ -232,6 +233,7 @@ func newTarget() *target {
 		}),
 		"last": func(*rpc.Call) (any, error) { return last(), nil },
 	}
+	t.addGifts()
 	return t
 }
 
@@ -271,4 +273,73 @@ func newAdder(name string) rpc.Object {
 		},
 		"wrong": func(*rpc.Call) (any, error) { return "not an int", nil },
 	}}
+}
+
+// addGifts adds the methods by which alice gives carol's object to bob.
+func (t *target) addGifts() {
+	reach := func(c *rpc.Call, furl any) (*rpc.Remote, error) {
+		s, _ := banana.Text(furl)
+		f, err := rpc.ParseFURL(s)
+		if err != nil {
+			return nil, err
+		}
+		return t.tub.Connect(c.Context(), f)
+	}
+	hello := func(c *rpc.Call, r *rpc.Remote) (any, error) {
+		var reply any
+		err := r.Call(c.Context(), "hello", rpc.Args{}, &reply)
+		return reply, err
+	}
+	t.Map["give"] = func(c *rpc.Call) (any, error) {
+		c.Go()
+		v, err := c.Require("how", "bob", "carol")
+		if err != nil {
+			return nil, err
+		}
+		bob, err := reach(c, v[1])
+		if err != nil {
+			return nil, err
+		}
+		carol, err := reach(c, v[2])
+		if err != nil {
+			return nil, err
+		}
+		var reply any
+		switch v[0] {
+		case "argument":
+			err = bob.Call(c.Context(), "introduce", rpc.Pos(carol), &reply)
+		case "nested":
+			nested := []any{1, banana.Dict{{Key: "k", Value: banana.Tuple{carol, carol}}}}
+			err = bob.Call(c.Context(), "introduce_nested", rpc.Args{Pos: []any{nested}, Kw: map[string]any{"after": 2}}, &reply)
+		}
+		return reply, err
+	}
+	t.Map["introduce_nested"] = func(c *rpc.Call) (any, error) {
+		c.Go()
+		v, err := c.Require("v", "after")
+		if err != nil {
+			return nil, err
+		}
+		pair := v[0].([]any)[1].(banana.Dict)[0].Value.(banana.Tuple)
+		if pair[0] != pair[1] || v[1] != int64(2) {
+			return nil, fmt.Errorf("%v arrived", v)
+		}
+		return hello(c, pair[0].(*rpc.Remote))
+	}
+	t.Map["obtain"] = func(c *rpc.Call) (any, error) {
+		c.Go()
+		return reach(c, c.Args.Pos[0])
+	}
+	t.Map["fetch"] = func(c *rpc.Call) (any, error) {
+		c.Go()
+		alice, err := reach(c, c.Args.Pos[0])
+		if err != nil {
+			return nil, err
+		}
+		var carol *rpc.Remote
+		if err := alice.Call(c.Context(), "obtain", rpc.Pos(c.Args.Pos[1]), &carol); err != nil {
+			return nil, err
+		}
+		return hello(c, carol)
+	}
 }
