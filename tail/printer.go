@@ -33,6 +33,8 @@ type printer struct {
 	clock    *Clock
 	incident *incident
 	scratch  []byte
+	live     bool   // the event's level in place of its sender, as tail shows it
+	label    string // put before each line
 }
 
 func newPrinter(s Style) *printer {
@@ -222,6 +224,9 @@ func (p *printer) event(dst []byte, r record) []byte {
 		return append(dst, '\n')
 	}
 	start := len(dst)
+	if p.live {
+		return p.liveEvent(dst, r)
+	}
 	from := r.From()
 	dst = append(dst, from[:min(len(from), shortLen(from))]...)
 	if from == "" {
@@ -251,6 +256,30 @@ func (p *printer) event(dst []byte, r record) []byte {
 	dst = p.marks(dst, r)
 	dst = append(dst, '\n')
 	dst = p.failure(dst, r)
+	return p.finish(dst, start, r.Level())
+}
+
+// liveEvent appends an event as tail shows it.
+func (p *printer) liveEvent(dst []byte, r record) []byte {
+	start := len(dst)
+	if p.Verbose {
+		dst = append(r.AppendEventJSON(dst), '\n')
+	} else {
+		dst = append(p.time(dst, r), " L"...)
+		dst = strconv.AppendInt(dst, int64(r.Level()), 10)
+		dst = append(dst, " []#"...)
+		dst, _ = appendNum(dst, r)
+		dst = append(dst, ' ')
+		dst = append(r.AppendText(dst), '\n')
+		dst = p.failure(dst, r)
+	}
+	if p.label != "" {
+		text := bytes.Clone(dst[start:])
+		dst = dst[:start]
+		for line := range bytes.Lines(text) {
+			dst = append(append(dst, p.label...), line...)
+		}
+	}
 	return p.finish(dst, start, r.Level())
 }
 

@@ -27,6 +27,7 @@ import (
 
 // commands are all commands, in the order in which help shows them.
 var commands = []func() *cobra.Command{
+	newTailCommand,
 	newDumpCommand,
 	newClassifyIncidentCommand,
 	newCreateGathererCommand,

@@ -1,0 +1,283 @@
+package tail_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/flogfile/bzip2"
+	"github.com/flogtool/flogtool/rpc/foolscaptest"
+	"github.com/flogtool/flogtool/tail"
+)
+
+// app is a Python program with a logport. It logs on request: each line on its
+// standard input is one of the things below.
+const app = `
+import sys
+from twisted.internet import reactor, stdio
+from twisted.protocols import basic
+from foolscap.api import Tub
+from foolscap.logging import log
+furlfile, port = sys.argv[1:3]
+tub = Tub(certFile=furlfile + ".pem")
+tub.setOption("logport-furlfile", furlfile)
+tub.listenOn("tcp:%s:interface=127.0.0.1" % port)
+tub.setLocation("tcp:127.0.0.1:%s" % port)
+tub.startService()
+def early():
+    log.msg("before the tail came", facility="app", level=log.UNUSUAL)
+early()
+def say():
+    log.msg("plain", facility="app", level=log.OPERATIONAL)
+    log.msg("positional %s and %d", "x", 4, facility="app")
+    log.msg(format="formatted %(v)05.1f of %(t)s", v=2.25, t=(1, "a"), facility="app", level=25)
+    log.msg(format="broken %(v)d", v="x", facility="app")
+    log.msg("gr\u00fc\u00dfe \u2603 \U0001f600\nand a second line", facility="app")
+    log.msg("bytes %r" % b"\x00\xff", raw=b"\x00\xff", level=log.NOISY, nested={"a": [1, (2, {"b": None})]})
+    log.msg("numbers", big=10**40, neg=-2**70, nan=float("nan"), t=True)
+    try:
+        {}["nope"]
+    except KeyError:
+        log.err(facility="app", level=log.BAD)
+    log.msg("the end", facility="app")
+class Lines(basic.LineReceiver):
+    delimiter = b"\n"
+    def lineReceived(self, line):
+        if line == b"say": say()
+        if line.startswith(b"mark "): log.msg(line.decode()[5:])
+    def connectionLost(self, reason):
+        reactor.stop()
+stdio.StandardIO(Lines())
+print("ready", flush=True)
+reactor.run()
+`
+
+// freePort returns a port of 127.0.0.1 that nothing listens on now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command(foolscaptest.Python(t), "-c", "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// ours runs our tail and returns its output line by line.
+func ours(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
+	t.Helper()
+	r, w := io.Pipe()
+	f.Out, f.Notes = w, t.Output()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- f.Run(ctx)
+		w.Close()
+	}()
+	lines := make(chan string, 10_000)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	next = func() string {
+		t.Helper()
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				t.Fatal("our tail has ended")
+			}
+			return line
+		case <-time.After(60 * time.Second):
+			t.Fatal("no line from our tail")
+		}
+		return ""
+	}
+	return next, func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			ended <- err
+			return err
+		case <-time.After(60 * time.Second):
+			t.Fatal("our tail did not stop")
+		}
+		return nil
+	}
+}
+
+// until collects lines up to the one that matches.
+func until(t *testing.T, next func() string, pattern string) (lines []string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for {
+		line := next()
+		lines = append(lines, line)
+		if re.MatchString(line) {
+			return lines
+		}
+	}
+}
+
+// Attached to one program, our tail and the original's print the same.
+func TestTailBesideOriginal(t *testing.T) {
+	dir := t.TempDir()
+	furl := filepath.Join(dir, "logport.furl")
+	prog := foolscaptest.Start(t, app, furl, freePort(t))
+	prog.Expect(t, `^ready`)
+	target, err := tail.ParseTarget(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{nil, {"-c"}} {
+		cmd := exec.Command(foolscaptest.Tool(t, "flogtool"), append(append([]string{"tail"}, args...), furl)...)
+		cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1", "TZ=UTC")
+		original := foolscaptest.Run(t, cmd)
+		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: args != nil, Style: tail.Style{Zone: time.UTC}})
+		// Both have printed the versions when they are about to subscribe; the
+		// first event that both show is what is compared from.
+		got := []string{"starting.."}
+		got = append(got, until(t, next, `^ twisted: `)...)
+		var want []string
+		wantNext := func() string { return original.Line(t) }
+		want = append(want, until(t, wantNext, `^ twisted: `)...)
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("our begin\n%s\nthe original's\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if args != nil {
+			until(t, next, "before the tail came")
+			until(t, wantNext, "before the tail came")
+		}
+		// The subscriptions are made in a turn after the answer: both are there
+		// when both have shown an event.
+		see := func(next func() string, what string) chan []string {
+			c := make(chan []string, 1)
+			go func() { c <- until(t, next, what+"$") }()
+			return c
+		}
+		ours, theirs := see(next, "#hello"), see(wantNext, "#hello")
+		tick := time.NewTicker(100 * time.Millisecond)
+		for ours != nil || theirs != nil {
+			select {
+			case <-ours:
+				ours = nil
+			case <-theirs:
+				theirs = nil
+			case <-tick.C:
+				io.WriteString(prog.Stdin, "mark #hello\n")
+			}
+		}
+		tick.Stop()
+		io.WriteString(prog.Stdin, "mark #begin\nsay\nmark #finish\n")
+		until(t, next, "#begin$")
+		until(t, wantNext, "#begin$")
+		got, want = until(t, next, "#finish$"), until(t, wantNext, "#finish$")
+		if len(got) < 10 || len(got) != len(want) {
+			t.Fatalf("ours shows\n%s\nthe original\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		for i := range got {
+			// The pattern of a failed format is shown, which the original hides.
+			w := strings.Replace(want[i], "[no message] [formatting failed]", "broken %(v)d [formatting failed]", 1)
+			if got[i] != w {
+				t.Errorf("ours %q\n  is %q", got[i], w)
+			}
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		original.Kill()
+	}
+}
+
+// When the program is started anew, tail says so, connects again, and goes on
+// in the same saved file, which both tools read.
+func TestTailReconnectsAndSaves(t *testing.T) {
+	dir := t.TempDir()
+	furl := filepath.Join(dir, "logport.furl")
+	port := freePort(t)
+	prog := foolscaptest.Start(t, app, furl, port)
+	prog.Expect(t, `^ready`)
+	target, err := tail.ParseTarget(furl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"saved.flog", "saved.flog.zst", "saved.flog.bz2"} {
+		saved := filepath.Join(dir, name)
+		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, SaveTo: saved, Bzip2: bzip2.NewWriter, Style: tail.Style{Zone: time.UTC}})
+		until(t, next, "before the tail came")
+		io.WriteString(prog.Stdin, "say\n")
+		until(t, next, "the end")
+		prog.Kill()
+		until(t, next, "^Disconnected")
+		prog = foolscaptest.Start(t, app, furl, port)
+		until(t, next, `^Connected \(to pid`)
+		until(t, next, "started anew")
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		r, err := flogfile.Open(saved)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers, events := 0, 0
+		for {
+			l, err := r.Next()
+			if err != nil {
+				if err != io.EOF {
+					t.Error(err)
+				}
+				break
+			}
+			if l.Kind == flogfile.KindHeader {
+				headers++
+			} else if events++; len(l.From()) != 8 {
+				t.Errorf("saved from %q", l.From())
+			}
+		}
+		r.Close()
+		if headers != 2 || events < 10 {
+			t.Errorf("%s: %d headers, %d events", name, headers, events)
+		}
+		if !strings.HasSuffix(name, ".zst") { // which the original does not know
+			if out, err := exec.Command(foolscaptest.Tool(t, "flogtool"), "dump", "-n", saved).CombinedOutput(); err != nil {
+				t.Errorf("the original cannot read what we saved: %v\n%s", err, out)
+			}
+		}
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const furl = "pb://6wz7odzytw7yy6sfhfxtulw2azhdvmzk@tcp:127.0.0.1:1/gyqgwgmbnplg2csvpyqbgzf7vmpxjcjw"
+	for text, want := range map[string]string{
+		furl:                              "",
+		write("a.furl", "\n "+furl+" \n"): "",
+		"pb://nothing":                    "FURL",
+		write("b.furl", "nothing"):        "can't use tail target",
+		filepath.Join(dir, "missing"):     "no file or directory",
+		t.TempDir():                       "there is no logport.furl",
+	} {
+		target, err := tail.ParseTarget(text)
+		switch {
+		case want == "" && (err != nil || target.FURL.String() != furl):
+			t.Errorf("ParseTarget(%q) = %v, %v", text, target, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("ParseTarget(%q): %v, want %q", text, err, want)
+		}
+	}
+}
