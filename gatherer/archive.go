@@ -285,11 +285,11 @@ func (a *archive) store(id incidentID, header event.Dict, events []event.Dict, n
 		return s, err
 	}
 	err := incident.Replace(a.root, s.path(), func(w io.Writer) error {
-		out, err := compressor(w, compressZstd)
+		out, err := flogfile.NewWriter(w, s.path(), nil)
 		if err != nil {
 			return err
 		}
-		line := flogfile.AppendHeader([]byte(flogfile.Magic), header)
+		line := flogfile.AppendHeader(nil, header)
 		if _, err := out.Write(line); err != nil {
 			return err
 		}

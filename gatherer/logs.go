@@ -1,6 +1,7 @@
 package gatherer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,11 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dsnet/compress/bzip2"
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/flogfile/bzip2"
 	"github.com/flogtool/flogtool/incident"
 )
 
@@ -381,11 +380,11 @@ func (l *logs) compress(ctx context.Context, name string) error {
 	}
 	defer in.Close()
 	err = incident.Replace(l.root, name+"."+l.cfg.Compress, func(w io.Writer) error {
-		out, err := compressor(w, l.cfg.Compress)
+		out, err := flogfile.NewWriter(w, name+"."+l.cfg.Compress, bzip2.NewWriter)
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(out, &cancelReader{ctx, in}); err != nil {
+		if err := copyLines(ctx, out, in); err != nil {
 			return err
 		}
 		return out.Close()
@@ -403,22 +402,33 @@ func (l *logs) compress(ctx context.Context, name string) error {
 	return nil
 }
 
-func compressor(w io.Writer, form string) (io.WriteCloser, error) {
-	if form == compressBzip2 {
-		return bzip2.NewWriter(w, nil)
+// copyLines copies the lines after the magic one, until ctx is done.
+func copyLines(ctx context.Context, out *flogfile.Writer, in io.Reader) error {
+	magic := make([]byte, len(flogfile.Magic))
+	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != flogfile.Magic {
+		return errors.New("it is no log file")
 	}
-	return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-}
-
-// cancelReader ends a long copy when its context ends.
-type cancelReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
+	buf := make([]byte, 0, 256<<10)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		buf = slices.Grow(buf, 64<<10)
+		n, err := in.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF && len(buf) > 0 && buf[len(buf)-1] != '\n' {
+			buf = append(buf, '\n')
+		}
+		whole := bytes.LastIndexByte(buf, '\n') + 1
+		if _, err := out.Write(buf[:whole]); err != nil {
+			return err
+		}
+		buf = append(buf[:0], buf[whole:]...)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return c.r.Read(p)
 }
