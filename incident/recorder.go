@@ -3,6 +3,7 @@ package incident
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ type Config struct {
 	IsTrigger func(event.Num, event.Record) bool
 
 	Header event.Dict // more for the header, or nil
+
+	Reason  Reason // why the recording ended, where that is known beforehand
+	Dropped int    // events that are known to be missing
 }
 
 // Reason says why a recording ended.
@@ -231,6 +235,8 @@ func (w *writer) close(ok bool) error {
 		return nil
 	}
 	if ok {
+		w.rec.Reason = cmp.Or(w.cfg.Reason, w.rec.Reason)
+		w.trailer.dropped += w.cfg.Dropped
 		w.trailer.reason, w.trailer.ended = w.rec.Reason, time.Now()
 		w.line = flogfile.AppendTrailer(w.line[:0], w.trailer.dict())
 		w.out.Write(w.line)

@@ -54,7 +54,9 @@ type Config struct {
 	Next       slog.Handler                                 // fed as well, or nil
 	NextFilter func(l slog.Level, facility string) bool     // what Next is fed; default: Info or above, not our own
 	Redact     func(groups []string, a slog.Attr) slog.Attr // applied to every attribute, as slog.HandlerOptions.ReplaceAttr
-	Log        *slog.Logger                                 // our own diagnostics; default discards
+
+	NoCrashOutput bool         // leave debug.SetCrashOutput to the application
+	Log           *slog.Logger // our own diagnostics; default discards
 }
 
 // Defaults of Config.
@@ -70,6 +72,7 @@ const (
 type Logport struct {
 	cfg         Config
 	incarnation string
+	started     time.Time
 	rings       *rings
 	clock       clock
 	redact      redactor
@@ -79,11 +82,14 @@ type Logport struct {
 	trigger     atomic.Int32 // events at this level or above are triggers
 	reports     reports
 
+	earlyReports []func() // made before there are rings
+
 	versions  versions
 	incidents *incidents
 	pump      *pump
 	publisher *publisher
-	slot      *slot // nil in memory
+	slot      *slot     // nil in memory
+	box       *blackBox // nil in memory
 	tub       *rpc.Tub
 	furl      atomic.Pointer[rpc.FURL]
 
@@ -107,18 +113,23 @@ func Open(cfg Config) (*Logport, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	lp := &Logport{cfg: cfg, incarnation: newIncarnation()}
+	lp := &Logport{cfg: cfg, incarnation: newIncarnation(), started: time.Now().UTC()}
 	lp.ctx, lp.stop = context.WithCancelCause(context.Background())
 	lp.late, lp.giveUp = context.WithCancel(context.Background())
 	lp.redact.custom = cfg.Redact
 	lp.clock.set()
-	lp.rings = newRings(make([]byte, cfg.RingBytes), settings{})
+	lp.versions.readBuild(cfg.Name)
+	lp.openSlot()
+	lp.rings = newRings(lp.openBlackBox(), settings{})
 	lp.noFacility = lp.rings.facility("")
 	lp.updateLeast()
 	lp.trigger.Store(int32(event.Weird))
-	lp.versions.readBuild(cfg.Name)
+	for _, tell := range lp.earlyReports {
+		tell()
+	}
+	lp.earlyReports = nil
+	lp.catchCrash()
 
-	lp.openSlot()
 	lp.incidents = newIncidents(lp, lp.openStore())
 	lp.pump = newPump(lp.rings)
 	lp.publisher = newPublisher(lp)
@@ -126,7 +137,10 @@ func Open(cfg Config) (*Logport, error) {
 		lp.report(unusual, "the logport is not offered", slog.String("err", err.Error()))
 	}
 
-	lp.wg.Go(func() { lp.incidents.run(lp.ctx) })
+	lp.wg.Go(func() {
+		lp.recoverSlot()
+		lp.incidents.run(lp.ctx)
+	})
 	lp.wg.Go(func() { lp.pump.run(lp.ctx) })
 	if len(cfg.Gatherers) > 0 && lp.tub != nil {
 		o := &offers{lp: lp, running: map[string]*rpc.Reconnector{}, told: map[string]string{}}
@@ -138,10 +152,10 @@ func Open(cfg Config) (*Logport, error) {
 // openSlot takes a slot of Config.Dir, or says why all stays in memory.
 func (lp *Logport) openSlot() {
 	if lp.cfg.Dir == "" {
-		lp.report(event.Operational, "recording in memory: nothing survives the process")
+		lp.early(event.Operational, "recording in memory: nothing survives the process")
 		return
 	}
-	s, err := openSlot(lp.cfg.Dir)
+	s, err := openSlot(lp.cfg.Dir, lp.cfg.RingDir)
 	if err == nil {
 		if err = s.writable(); err == nil {
 			lp.slot = s
@@ -149,7 +163,7 @@ func (lp *Logport) openSlot() {
 		}
 		s.close()
 	}
-	lp.report(unusual, "recording in memory: nothing survives the process",
+	lp.early(unusual, "recording in memory: nothing survives the process",
 		slog.String("dir", lp.cfg.Dir), slog.String("err", err.Error()))
 }
 
@@ -436,7 +450,8 @@ func (lp *Logport) Close() error {
 		if lp.tub != nil {
 			errs = append(errs, lp.tub.Close())
 		}
-		errs = append(errs, lp.incidents.store.Close(), lp.slot.close())
+		lp.releaseCrash()
+		errs = append(errs, lp.incidents.store.Close(), lp.box.close(), lp.slot.close())
 	})
 	return errors.Join(errs...)
 }

@@ -56,3 +56,8 @@ func (lp *Logport) reportNow(level event.Level, message string, attrs ...slog.At
 	}
 	lp.finish(context.Background(), b, level, &p)
 }
+
+// early is reportNow before there are rings.
+func (lp *Logport) early(level event.Level, message string, attrs ...slog.Attr) {
+	lp.earlyReports = append(lp.earlyReports, func() { lp.reportNow(level, message, attrs...) })
+}

@@ -231,8 +231,11 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 	copy(b[recordHeader:], payload)
 	// The sum is taken of the copy: crc32 would have the caller's buffer escape.
 	sum := crc32.Update(0, castagnoli, b[recordHeader:])
-	putRecordHeader(b, len(payload), sum, num, r.t.serial)
 	r.t.used += len(b)
+	if end := r.t.cur[r.t.used:]; len(end) >= recordHeader {
+		binary.LittleEndian.PutUint32(end, 0) // what an earlier use of the block left is no record
+	}
+	putRecordHeader(b, len(payload), sum, num, r.t.serial)
 	r.t.note(event.Num(num))
 	r.mu.Unlock()
 	a.news.tell()
@@ -316,7 +319,8 @@ func (a *rings) addSegment(r *ring, n int) segment {
 		s.blocks[i] = b
 
 		head := a.t.mem[int(b)*blockSize:]
-		clear(head[:blockHeader+recordHeader])
+		binary.LittleEndian.PutUint32(head[0:], 0)
+		binary.LittleEndian.PutUint32(head[blockHeader:], 0)
 		binary.LittleEndian.PutUint64(head[8:], s.serial)
 		binary.LittleEndian.PutUint16(head[6:], uint16(n))
 		binary.LittleEndian.PutUint16(head[4:], uint16(i))

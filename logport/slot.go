@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // slot is the part of a Config.Dir that one process has the use of. Several
@@ -17,8 +16,9 @@ import (
 //	DIR/0/  tub.pem port logport.furl control.furl rings-INCARNATION incidents/
 //	DIR/1/  …
 type slot struct {
-	path string
-	lock *os.File // the directory, locked; a collected file would drop the lock
+	path  string
+	rings string   // where the rings files are
+	lock  *os.File // the directory, locked; a collected file would drop the lock
 }
 
 const maxSlots = 16
@@ -26,8 +26,9 @@ const maxSlots = 16
 // errNoSlot is what openSlot's error wraps if all slots are in use.
 var errNoSlot = fmt.Errorf("all %d slots are in use by other processes", maxSlots)
 
-// openSlot makes dir, and locks its first free slot.
-func openSlot(dir string) (*slot, error) {
+// openSlot makes dir, and locks its first free slot. The rings of slot N are in
+// it, or in ringDir/N.
+func openSlot(dir, ringDir string) (*slot, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -36,20 +37,30 @@ func openSlot(dir string) (*slot, error) {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
+		s, err := lockSlot(path)
+		if errors.Is(err, errLocked) {
+			continue
 		}
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return &slot{path: path, lock: f}, nil
+		if err == nil && ringDir != "" {
+			s.rings = filepath.Join(ringDir, strconv.Itoa(i))
+			err = os.MkdirAll(s.rings, 0o700)
 		}
-		f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
+		return s, err
 	}
 	return nil, errNoSlot
+}
+
+// lockSlot locks the slot at path.
+func lockSlot(path string) (*slot, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &slot{path: path, rings: path, lock: f}, nil
 }
 
 func (s *slot) file(name string) string { return filepath.Join(s.path, name) }

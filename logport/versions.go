@@ -64,4 +64,9 @@ func (v *versions) all() event.Dict {
 
 // AddVersion notes the version of a part of the program; it is kept with every
 // incident and told to whoever tails.
-func (lp *Logport) AddVersion(name, version string) { lp.versions.set(name, version) }
+func (lp *Logport) AddVersion(name, version string) {
+	lp.versions.set(name, version)
+	if lp.box != nil {
+		lp.box.setMeta(lp.boxMeta())
+	}
+}

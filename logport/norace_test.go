@@ -1,0 +1,5 @@
+//go:build !race
+
+package logport_test
+
+const raceDetector = false
