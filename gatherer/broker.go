@@ -151,7 +151,7 @@ func (b *broker) startServer(root *os.Root) error {
 	said := &serverLog{log: b.log}
 	s.SetLoggerV2(said, false, false, false)
 	s.Start()
-	if !s.ReadyForConnections(10*time.Second) || s.JetStreamEnabled() != true {
+	if !s.ReadyForConnections(10*time.Second) || !s.JetStreamEnabled() {
 		return fmt.Errorf("gatherer: embedded NATS server did not start: %s", said.worst())
 	}
 	if b.cfg.Listen != "" {

@@ -101,7 +101,7 @@ func Create(dir string, opts Options) error {
 func checkPort(port string) error {
 	switch {
 	case strings.HasPrefix(port, "ssl:"):
-		return errors.New("the connections are encrypted as they are: use tcp:")
+		return errors.New("connections are encrypted as they are: use tcp")
 	case port == "0", port == "tcp:0", strings.HasPrefix(port, "tcp:0:"):
 		return errors.New("a port that changes at every start cannot be in a FURL that lasts: name one")
 	case strings.ContainsAny(port, "\r\n"):

@@ -206,7 +206,7 @@ func TestOriginalDirectories(t *testing.T) {
 				if r, c := time.Duration(g.settings.Logs.Rotate), g.settings.Logs.Compress; r != time.Hour || c != compressBzip2 {
 					t.Errorf("rotates after %v, compresses as %q; want what gatherer.tac says", r, c)
 				}
-				a = startApp(t, base, furl)
+				startApp(t, base, furl)
 				g.said.wait(t, "gathering events")
 				g.Reload()
 				g.said.wait(t, "log file compressed")
