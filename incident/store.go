@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"errors"
@@ -13,8 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
@@ -175,7 +174,7 @@ func lastLine(data []byte) []byte {
 // finish makes the complete file of an incident from its plain text and removes
 // the plain file.
 func (s *Store) finish(name string, plain io.Reader) error {
-	err := Replace(s.root, name+zstEnding, func(w io.Writer) error { return Compress(w, plain) })
+	err := Replace(s.root, name+zstEnding, func(w io.Writer) error { return compress(w, plain) })
 	if err != nil {
 		return err
 	}
@@ -183,14 +182,28 @@ func (s *Store) finish(name string, plain io.Reader) error {
 	return SyncDir(s.root, ".")
 }
 
-// Compress writes the text of a flog file as that of a `.flog.zst`.
-func Compress(w io.Writer, plain io.Reader) error {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+// compress writes the text of a plain flog file as that of a `.flog.zst`.
+func compress(w io.Writer, plain io.Reader) error {
+	out, err := flogfile.NewWriter(w, zstEnding, nil)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(z, plain)
-	return errors.Join(err, z.Close())
+	lines := bufio.NewReaderSize(plain, 64<<10)
+	if _, err := lines.Discard(len(flogfile.Magic)); err != nil {
+		return err
+	}
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			return out.Close()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+	}
 }
 
 // oddFile names a file that is not what its name says, once.
@@ -382,7 +395,7 @@ func (s *Store) next(now time.Time) string {
 // keep takes the complete text of an incident into memory.
 func (s *Store) keep(name string, plain []byte) error {
 	var z bytes.Buffer
-	if err := Compress(&z, bytes.NewReader(plain)); err != nil {
+	if err := compress(&z, bytes.NewReader(plain)); err != nil {
 		return err
 	}
 	s.mu.Lock()
