@@ -92,6 +92,7 @@ type tables struct {
 	queued    int64         // bytes of these calls
 	delivers  bool          // the deliverer runs
 	running   int           // methods that run
+	lookups   int           // names being looked up by the application
 	resume    sync.Cond     // on mu: the reader may go on
 	idle      chan struct{} // closed when methods or writes have come to an end; nil if nobody waits
 	draining  bool          // no new calls are accepted

@@ -35,9 +35,11 @@ func (in *inbound) peer() Peer { return Peer{in.conn} }
 // they only touch tables, and a method that is running may be waiting for them.
 // It is the reader's.
 func (c *conn) deliver(in *inbound) error {
-	if b, ok := in.obj.(*broker); ok {
-		v, err := b.Invoke(&in.call)
-		in.answer(v, err)
+	if _, ok := in.obj.(*broker); ok {
+		if c.tub.cfg.Lookup != nil && in.call.Method == "getReferenceByName" {
+			return c.lookUp(in)
+		}
+		in.run()
 		return nil
 	}
 	c.mu.Lock()
@@ -56,6 +58,28 @@ func (c *conn) deliver(in *inbound) error {
 	}
 	c.t.queue = append(c.t.queue, in)
 	c.wakeDeliverer()
+	return nil
+}
+
+// lookUp runs a call that may ask the application's Lookup, on a goroutine of
+// its own. As many may run as methods may.
+func (c *conn) lookUp(in *inbound) error {
+	c.mu.Lock()
+	full := c.t.lookups >= c.tub.cfg.Limits.Calls
+	if !full {
+		c.t.lookups++
+	}
+	c.mu.Unlock()
+	if full {
+		in.answer(nil, &Violation{Reason: "too many names are being looked up", Err: ErrLimit})
+		return nil
+	}
+	c.tub.goroutines.Go(func() {
+		in.run()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.t.lookups--
+	})
 	return nil
 }
 
