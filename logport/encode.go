@@ -76,11 +76,9 @@ func (lp *Logport) appendTop(b []byte, p *placing, a slog.Attr) []byte {
 			return event.AppendParent(b, n)
 		}
 	case "format":
-		if a.Value.Kind() == slog.KindAny {
-			if f, ok := a.Value.Any().(formatAttr); ok {
-				p.format = string(f)
-				return b
-			}
+		if f, ok := formatOf(a); ok {
+			p.format = f
+			return b
 		}
 		a.Key = "format_"
 	case "num", "time", "level", "message", "args", "incarnation", "failure", "isError", "stacktrace", "from", "rx_time":

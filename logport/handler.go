@@ -27,7 +27,7 @@ type handler struct {
 // Handler returns the slog.Handler that records into lp. It never blocks and
 // never fails; what cannot be encoded becomes a readable stand-in.
 func (lp *Logport) Handler() slog.Handler {
-	return &handler{lp: lp, placing: noPlacing, next: lp.cfg.Next}
+	return &handler{lp: lp, placing: noPlacing, next: lp.next}
 }
 
 var noPlacing = placing{parent: event.NoNum}
@@ -45,6 +45,9 @@ func (h *handler) Enabled(ctx context.Context, l slog.Level) bool {
 // Hot path: BenchmarkSlog, TestLogDoesNotAllocate.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if h.next != nil {
+		if h.lp.cameBack(ctx) {
+			return nil
+		}
 		h.lp.feedNext(ctx, h, r)
 	}
 	level := event.FromSlog(r.Level)
@@ -210,7 +213,7 @@ func (lp *Logport) Log(ctx context.Context, level slog.Level, msg string, attrs 
 		b = lp.appendTop(b, &p, attrs[i])
 	}
 	num := lp.finish(ctx, b, l, &p)
-	if lp.cfg.Next != nil && num != event.NoNum {
+	if lp.next != nil && num != event.NoNum && !lp.cameBack(ctx) {
 		lp.logToNext(ctx, level, msg, attrs)
 	}
 	return num
@@ -236,6 +239,3 @@ func (c *clock) set() int64 {
 	c.base.Store(&now)
 	return now.UnixNano()
 }
-
-func (lp *Logport) feedNext(ctx context.Context, h *handler, r slog.Record)                        {}
-func (lp *Logport) logToNext(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {}

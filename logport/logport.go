@@ -76,6 +76,7 @@ type Logport struct {
 	rings       *rings
 	clock       clock
 	redact      redactor
+	next        slog.Handler // Config.Next, or nil
 	sources     sources
 	noFacility  *facility    // of events that name none
 	least       atomic.Int32 // no facility has a lower threshold
@@ -98,6 +99,9 @@ type Logport struct {
 	late   context.Context // ends when Close waits no more
 	giveUp context.CancelFunc
 	wg     sync.WaitGroup
+
+	copiers sync.WaitGroup // outlive wg: they take what the pump handed out last
+
 	closed sync.Once
 }
 
@@ -117,6 +121,9 @@ func Open(cfg Config) (*Logport, error) {
 	lp.ctx, lp.stop = context.WithCancelCause(context.Background())
 	lp.late, lp.giveUp = context.WithCancel(context.Background())
 	lp.redact.custom = cfg.Redact
+	if cfg.Next != nil {
+		lp.next = withoutLoop(cfg.Next)
+	}
 	lp.clock.set()
 	lp.versions.readBuild(cfg.Name)
 	lp.openSlot()
@@ -142,6 +149,7 @@ func Open(cfg Config) (*Logport, error) {
 		lp.incidents.run(lp.ctx)
 	})
 	lp.wg.Go(func() { lp.pump.run(lp.ctx) })
+	lp.copies()
 	if len(cfg.Gatherers) > 0 && lp.tub != nil {
 		o := &offers{lp: lp, running: map[string]*rpc.Reconnector{}, told: map[string]string{}}
 		lp.wg.Go(func() { o.run(lp.ctx) })
@@ -290,6 +298,9 @@ func (c *Config) fill() error {
 	}
 	if c.TrailingEvents == 0 {
 		c.TrailingEvents = DefaultTrailingEvents
+	}
+	if c.NextFilter == nil {
+		c.NextFilter = defaultNextFilter
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -445,6 +456,7 @@ func (lp *Logport) Close() error {
 		lp.wg.Wait()
 		timer := time.AfterFunc(closeWait, lp.giveUp)
 		lp.publisher.wg.Wait()
+		lp.copiers.Wait()
 		timer.Stop()
 		lp.giveUp()
 		if lp.tub != nil {

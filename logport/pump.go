@@ -24,6 +24,7 @@ type pumpTable struct {
 	c      *cursor
 	pos    event.Num // numbers below have been handed out
 	wake   chan struct{}
+	ended  bool
 }
 
 func newPump(a *rings) *pump {
@@ -34,6 +35,10 @@ func newPump(a *rings) *pump {
 func (p *pump) add(q *queue) event.Num {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.t.ended {
+		q.close()
+		return event.Num(p.a.next.Load())
+	}
 	if len(p.t.queues) == 0 {
 		p.t.pos = event.Num(p.a.next.Load())
 		p.t.c = newCursor(p.a, p.t.pos)
@@ -71,6 +76,7 @@ func (p *pump) run(ctx context.Context) {
 	p.pass()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.t.ended = true
 	for q := range p.t.queues {
 		q.close()
 	}
