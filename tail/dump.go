@@ -11,12 +11,52 @@
 package tail
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/flogtool/flogtool/event/flogfile"
 )
+
+// Dump says which files are to be shown and how.
+type Dump struct {
+	Files    []string  // as [Expand] returns them
+	In       io.Reader // for the file "-"
+	Style    Style
+	Select   *Select // nil is all
+	Follow   bool    // wait for what is added to the files
+	Out      io.Writer
+	Notes    io.Writer // what concerns the files and not the events
+	Progress *Progress // may be nil
+}
+
+// Run shows the events. The error is that of writing or of a file that cannot be
+// read; if some of it could be, it is a [*flogfile.DamageError], after all that
+// could be is shown.
+func (d *Dump) Run(ctx context.Context) error {
+	if d.Select == nil {
+		d.Select = &Select{}
+	}
+	s := &sources{names: d.Files, in: d.In, want: d.Select.want(), progress: d.Progress}
+	var err error
+	switch {
+	case d.Follow:
+		err = d.follow(ctx)
+	case len(d.Files) == 1 && d.Style.Form <= FormTemplate && d.Style.Times != Relative && !d.Select.whole():
+		err = d.parallel(ctx, s)
+	default:
+		err = d.sequential(ctx, s)
+	}
+	return errors.Join(err, s.err(), d.Select.Err())
+}
 
 // dumpBlock is what a worker makes of a block: its text, under which incident,
 // and the incident that rules after it.
@@ -26,34 +66,51 @@ type dumpBlock struct {
 	damage        flogfile.DamageError
 }
 
-// Dump writes the events of r in the order of the file. The error is that of
-// writing, or a [*flogfile.DamageError] if not all could be read.
-func Dump(r *flogfile.Reader, style Style, w io.Writer) error {
+// parallel shows the events of one file in its order.
+func (d *Dump) parallel(ctx context.Context, s *sources) error {
+	r, err := s.open(d.Files[0])
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	// Blocks are worked on in parallel under the incident that was known when
 	// they were begun. Headers stand at the start of files; where one does not,
 	// the blocks after it are done again.
 	var current atomic.Pointer[incident]
 	current.Store(&incident{})
 	newWork := func() func(flogfile.Block, dumpBlock) dumpBlock {
-		p := newPrinter(style)
+		p := d.printer(r)
 		var line flogfile.Line
-		return func(b flogfile.Block, old dumpBlock) dumpBlock { return dump(p, &line, b, current.Load(), old.out) }
+		return func(b flogfile.Block, old dumpBlock) dumpBlock { return p.block(&line, b, current.Load(), old.out) }
 	}
-	again := newPrinter(style)
+	again := d.printer(r)
 	var line flogfile.Line
-	return flogfile.Map(r, runtime.GOMAXPROCS(0), newWork, func(b flogfile.Block, d dumpBlock) error {
-		if d.before != current.Load() {
-			d = dump(again, &line, b, current.Load(), d.out)
+	err = flogfile.Map(r, runtime.GOMAXPROCS(0), newWork, func(b flogfile.Block, done dumpBlock) error {
+		if done.before != current.Load() {
+			done = again.block(&line, b, current.Load(), done.out)
 		}
-		r.Damage().Merge(&d.damage)
-		current.Store(d.after)
-		_, err := w.Write(d.out)
-		return err
+		r.Damage().Merge(&done.damage)
+		current.Store(done.after)
+		if _, err := d.Out.Write(done.out); err != nil {
+			return err
+		}
+		return ctx.Err()
 	})
+	return s.fault(err)
 }
 
-// dump makes the text of a block.
-func dump(p *printer, line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
+// printer returns a printer of r's events that are wanted.
+func (d *Dump) printer(r *flogfile.Reader) *printer {
+	p := newPrinter(d.Style)
+	if !d.Select.all() {
+		p.sel = d.Select
+	}
+	p.file = r.Name()
+	return p
+}
+
+// block makes the text of a block.
+func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
 	p.incident = under
 	d := dumpBlock{before: under, out: out[:0]}
 	if d.out == nil {
@@ -65,4 +122,293 @@ func dump(p *printer, line *flogfile.Line, b flogfile.Block, under *incident, ou
 	})
 	d.after = p.incident
 	return d
+}
+
+// sequential shows the events of several files, or in a form or by a selection
+// that needs their order.
+func (d *Dump) sequential(ctx context.Context, s *sources) error {
+	var wanted func(r record) bool
+	if d.Select.Parents != nil {
+		c, err := d.chain(ctx)
+		if err != nil {
+			return err
+		}
+		numbers := c.wanted()
+		wanted = func(r record) bool {
+			n, ok := r.Num()
+			return ok && numbers[n] && r.Incarnation() == c.inc
+		}
+	}
+	out := bufio.NewWriterSize(d.Out, 256<<10)
+	v := d.view(out)
+	printers := make(map[*flogfile.Reader]*printer)
+	err := s.each(ctx, func(l *flogfile.Line, r *flogfile.Reader) error {
+		p := printers[r]
+		if p == nil {
+			p = d.printer(r)
+			p.sel = nil
+			p.clock = v.clock // one start for times relative to it
+			printers[r] = p
+		}
+		if l.Kind&flogfile.KindHeader != 0 {
+			text := p.header(nil, l, r.Damage())
+			// Of merged files the headers would stand between events of others.
+			if d.Style.Form == FormText && (len(d.Files) == 1 || d.Style.Verbose) {
+				v.text(text)
+			}
+		}
+		if l.Kind&flogfile.KindEvent == 0 {
+			return v.err
+		}
+		if !l.IsObject() {
+			r.Damage().AddLost(l, "the event is no object")
+			return nil
+		}
+		if missing := p.missing(l); missing != "" {
+			r.Damage().AddOdd(l, missing)
+		}
+		if !d.Select.match(l) || wanted != nil && !wanted(l) {
+			return nil
+		}
+		return v.event(p, l, d.Select)
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	if err := v.end(d.Select); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// errEnough ends the reading when nothing more is wanted.
+var errEnough = errors.New("tail: enough")
+
+// chain reads the files once for who is whose parent.
+func (d *Dump) chain(ctx context.Context) (*chain, error) {
+	for _, name := range d.Files {
+		if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() || name == "-" {
+			return nil, fmt.Errorf("%s: --parents reads files twice, which this cannot be", name)
+		}
+	}
+	c := &chain{ref: d.Select.Parents}
+	first := &sources{names: d.Files}
+	err := first.each(ctx, func(l *flogfile.Line, _ *flogfile.Reader) error {
+		if l.IsObject() {
+			c.add(l)
+		}
+		return nil
+	})
+	if err == nil && !c.found {
+		err = fmt.Errorf("no event #%d in %s", c.ref.Num, strings.Join(d.Files, ", "))
+	}
+	return c, err
+}
+
+// view shows events one after the other in a form.
+type view struct {
+	out   *bufio.Writer
+	style Style
+	clock *Clock
+	err   error
+	buf   []byte
+
+	window []kept // the last lines, as many as are wanted
+	after  int    // how many are wanted yet
+	found  bool
+
+	rows    [][]string
+	tree    *tree
+	summary *summary
+}
+
+func (d *Dump) view(out *bufio.Writer) *view {
+	p := newPrinter(d.Style)
+	v := &view{out: out, style: d.Style, clock: p.clock}
+	switch d.Style.Form {
+	case FormTree:
+		v.tree = &tree{}
+	case FormSummary:
+		v.summary = newSummary(p)
+	}
+	return v
+}
+
+func (v *view) text(text []byte) {
+	if v.err == nil {
+		_, v.err = v.out.Write(text)
+	}
+}
+
+// maxRows is how many rows one table has; longer output is several tables, since
+// a column's width is known only at the end.
+const maxRows = 5000
+
+// event shows one event that is selected.
+func (v *view) event(p *printer, r record, sel *Select) error {
+	if !sel.whole() || sel.Parents != nil && sel.Last == 0 && sel.Around == nil {
+		v.show(p, r)
+		return v.err
+	}
+	// What is shown may depend on what comes: keep copies.
+	keep := sel.Last
+	if sel.Around != nil {
+		keep = sel.Context
+	}
+	l, ok := r.(*flogfile.Line)
+	if !ok {
+		return v.err
+	}
+	if sel.Around == nil {
+		v.keep(p, l, keep)
+		return v.err
+	}
+	switch {
+	case !v.found && sel.Around.match(r):
+		v.found, v.after = true, keep
+		v.flushWindow()
+		v.show(p, r)
+	case v.found:
+		if v.after == 0 {
+			return errEnough
+		}
+		v.after--
+		v.show(p, r)
+	default:
+		v.keep(p, l, keep)
+	}
+	return v.err
+}
+
+// kept is a line that may be shown later.
+type kept struct {
+	p        *printer
+	incident *incident
+	raw      []byte
+}
+
+// keep puts a line into the window, which holds the last n.
+func (v *view) keep(p *printer, l *flogfile.Line, n int) {
+	v.window = append(v.window, kept{p, p.incident, bytes.Clone(l.Raw)})
+	if len(v.window) > n {
+		v.window = v.window[1:]
+	}
+}
+
+// flushWindow shows the lines that were kept.
+func (v *view) flushWindow() {
+	for _, k := range v.window {
+		now := k.p.incident
+		k.p.incident = k.incident
+		v.show(k.p, flogfile.ParseLine(k.raw))
+		k.p.incident = now
+	}
+	v.window = nil
+}
+
+// show shows one event in the form.
+func (v *view) show(p *printer, r record) {
+	switch v.style.Form {
+	case FormTable:
+		if v.rows = append(v.rows, p.row(r)); len(v.rows) == maxRows {
+			v.flushRows()
+		}
+	case FormTree:
+		v.tree.p = p
+		v.tree.add(r)
+	case FormSummary:
+		v.summary.p.incident = p.incident
+		v.summary.add(r)
+	default:
+		v.buf = p.event(v.buf[:0], r)
+		v.text(v.buf)
+	}
+}
+
+func (v *view) flushRows() {
+	if len(v.rows) > 0 {
+		v.text([]byte(Table(tableHeader, v.rows)))
+		v.rows = nil
+	}
+}
+
+// end shows what could not be shown before.
+func (v *view) end(sel *Select) error {
+	if sel.Around == nil {
+		v.flushWindow() // the last ones
+	} else if !v.found && v.err == nil {
+		v.err = fmt.Errorf("no event #%d is among those selected", sel.Around.Num)
+	}
+	switch v.style.Form {
+	case FormTable:
+		v.flushRows()
+	case FormTree:
+		v.text(v.tree.append(nil))
+	case FormSummary:
+		v.text(v.summary.append(nil, Table))
+	}
+	return v.err
+}
+
+// follow shows what is added to the files, until ctx is done.
+func (d *Dump) follow(ctx context.Context) error {
+	var mu sync.Mutex // around out and the first error
+	var first error
+	var loops sync.WaitGroup
+	for _, name := range d.Files {
+		loops.Go(func() {
+			if err := d.followFile(ctx, name, &mu); err != nil {
+				mu.Lock()
+				first = errors.Join(first, err)
+				mu.Unlock()
+			}
+		})
+	}
+	loops.Wait()
+	return first
+}
+
+func (d *Dump) followFile(ctx context.Context, name string, mu *sync.Mutex) error {
+	for ctx.Err() == nil {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		r, err := flogfile.NewReader(&growing{ctx: ctx, name: name, file: f}, name)
+		if err != nil {
+			f.Close()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		p := d.printer(r)
+		if len(d.Files) > 1 {
+			p.label = name + "| "
+		}
+		var buf []byte
+		for {
+			l, err := r.Next()
+			if err != nil {
+				f.Close()
+				if err != io.EOF {
+					return err
+				}
+				break
+			}
+			buf = p.line(buf[:0], l, r.Damage())
+			mu.Lock()
+			_, err = d.Out.Write(p.labelled(buf))
+			mu.Unlock()
+			if err != nil {
+				f.Close()
+				return err
+			}
+		}
+		if _, err := os.Stat(name); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(d.Notes, "flogtool dump: %s is gone\n", name)
+			return nil
+		}
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package tail
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +63,10 @@ type Follow struct {
 	SaveTo  string // flog file to write events to as well; "" is none
 	Bzip2   flogfile.Bzip2
 	Style   Style
-	Select  *Select // nil is all
-	Out     io.Writer
-	Notes   io.Writer // what concerns the connection and not the events
+	Select  *Select   // nil is all
+	Out     io.Writer // events
+	Lines   io.Writer // "Connected" and the like, which the original prints among the events; nil is Out
+	Notes   io.Writer // what else concerns the connection
 }
 
 // Run follows the targets until ctx is done, or a target turns out to be none.
@@ -179,6 +179,10 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		_, err := s.save.Write(flogfile.AppendHeader(s.line[:0], it.header))
 		return err
 	case it.event == nil:
+		if s.Lines != nil && s.Lines != s.Out {
+			_, err := io.WriteString(s.Lines, s.label(it.target)+it.text+"\n")
+			return err
+		}
 		_, err := out.WriteString(s.label(it.target) + it.text + "\n")
 		return err
 	}
@@ -196,13 +200,12 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		s.printers[it.target] = p
 	}
 	if s.Select != nil {
-		ok, err := s.Select.match(it.event)
-		if err != nil || !ok {
+		if !s.Select.match(it.event) {
 			return nil
 		}
 	}
 	s.buf = p.event(s.buf[:0], it.event)
-	_, err := out.Write(s.buf)
+	_, err := out.Write(p.labelled(s.buf))
 	return err
 }
 
@@ -429,5 +432,3 @@ func (l *follower) note1(ev *event.Event) (show bool, missed string) {
 	s.last = max(s.last, num)
 	return true, missed
 }
-
-var _ = bytes.NewReader

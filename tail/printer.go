@@ -2,8 +2,10 @@ package tail
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strconv"
+	"text/template"
 	"time"
 	"unicode/utf8"
 
@@ -18,7 +20,10 @@ type Style struct {
 	RxTime      bool           // the time of receipt too
 	Times       TimeMode       //
 	Zone        *time.Location // of local times; default time.Local
-	Color       bool           // by level; also makes control characters visible, for a terminal
+	Color       bool           // by level
+	Terminal    bool           // make control characters visible, which a terminal would obey
+	Form        Form
+	Template    *template.Template // for FormTemplate
 }
 
 // incident is what a header says that concerns the events after it.
@@ -33,8 +38,10 @@ type printer struct {
 	clock    *Clock
 	incident *incident
 	scratch  []byte
-	live     bool   // the event's level in place of its sender, as tail shows it
-	label    string // put before each line
+	sel      *Select // which events are wanted, nil is all
+	file     string  // its name, to look for the trailer
+	live     bool    // the event's level in place of its sender, as tail shows it
+	label    string  // put before each line
 }
 
 func newPrinter(s Style) *printer {
@@ -48,7 +55,11 @@ func newPrinter(s Style) *printer {
 // with it.
 func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	if l.Kind&flogfile.KindHeader != 0 {
+		start := len(dst)
 		dst = p.header(dst, l, damage)
+		if p.Form != FormText && !p.Verbose {
+			dst = dst[:start]
+		}
 	}
 	if l.Kind&flogfile.KindEvent != 0 {
 		if !l.IsObject() {
@@ -58,7 +69,9 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 		if missing := p.missing(l); missing != "" {
 			damage.AddOdd(l, missing)
 		}
-		dst = p.event(dst, l)
+		if p.sel == nil || p.sel.match(l) {
+			dst = p.event(dst, l)
+		}
 	}
 	if l.Kind&flogfile.KindTrailer != 0 && p.Verbose {
 		dst = append(l.AppendLine(dst), '\n')
@@ -99,6 +112,9 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 			damage.AddOdd(l, "header without a type")
 		} else if kind == "incident" {
 			if inc := newIncident(h); inc != nil {
+				if _, ok := h.Get("trailer"); !ok {
+					inc.foldFrom(p.file, h)
+				}
 				p.incident = inc
 			} else {
 				damage.AddOdd(l, "incident header without a trigger")
@@ -169,6 +185,30 @@ func newIncident(h event.Dict) *incident {
 	return inc
 }
 
+// foldFrom notes the triggers that the trailer at the end of the incident's file
+// names. Incidents are small, so that reading them twice does no harm.
+func (inc *incident) foldFrom(file string, h event.Dict) {
+	if st, err := os.Stat(file); err != nil || !st.Mode().IsRegular() {
+		return
+	}
+	r, err := flogfile.Open(file)
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	v, _ := h.Get("trigger")
+	trigger, _ := v.(event.Dict)
+	for {
+		l, err := r.Next()
+		if err != nil {
+			return // what is wrong with the file says who shows it
+		}
+		if l.Kind&flogfile.KindTrailer != 0 {
+			inc.fold(l.Trailer(), event.FromDict(trigger))
+		}
+	}
+}
+
 // fold notes the triggers that a trailer names: those of the trigger's process.
 func (inc *incident) fold(trailer any, trigger *event.Event) {
 	d, _ := trailer.(event.Dict)
@@ -218,7 +258,14 @@ func (p *printer) marks(dst []byte, r record) []byte {
 
 // event appends an event as dump shows it.
 func (p *printer) event(dst []byte, r record) []byte {
-	if p.JustNumbers {
+	switch p.Form {
+	case FormJSON:
+		return p.json(dst, r)
+	case FormTemplate:
+		start := len(dst)
+		return p.finish(p.template(dst, r), start, r.Level())
+	}
+	if p.JustNumbers && !p.live {
 		dst = append(p.time(dst, r), ' ')
 		dst, _ = appendNumOr(dst, r, "None")
 		return append(dst, '\n')
@@ -273,14 +320,19 @@ func (p *printer) liveEvent(dst []byte, r record) []byte {
 		dst = append(r.AppendText(dst), '\n')
 		dst = p.failure(dst, r)
 	}
-	if p.label != "" {
-		text := bytes.Clone(dst[start:])
-		dst = dst[:start]
-		for line := range bytes.Lines(text) {
-			dst = append(append(dst, p.label...), line...)
-		}
-	}
 	return p.finish(dst, start, r.Level())
+}
+
+// labelled returns text with the label before each line.
+func (p *printer) labelled(text []byte) []byte {
+	if p.label == "" {
+		return text
+	}
+	var out []byte
+	for line := range bytes.Lines(text) {
+		out = append(append(out, p.label...), line...)
+	}
+	return out
 }
 
 // shortLen returns how many bytes the first 8 characters of from have.
@@ -334,8 +386,8 @@ var sgr = [len(event.Levels)]string{"90", "", "33", "33", "33", "31", "31", "1;3
 // no UTF-8 has, are shown as escapes, and for a terminal so are control
 // characters; then the level's colour is put around it.
 func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
-	if bytes.IndexByte(dst[start:], 0xed) >= 0 || p.Color {
-		dst = append(dst[:start], visible(dst[start:], p.Color)...)
+	if p.Terminal || bytes.IndexByte(dst[start:], 0xed) >= 0 {
+		dst = append(dst[:start], visible(dst[start:], p.Terminal)...)
 	}
 	if color := sgr[level.Band()]; p.Color && color != "" {
 		text := bytes.TrimSuffix(bytes.Clone(dst[start:]), []byte("\n"))

@@ -1,7 +1,8 @@
 package main
 
 import (
-	"io"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,38 +11,92 @@ import (
 )
 
 func newDumpCommand() *cobra.Command {
-	var style tail.Style
-	var times string
+	var d tail.Dump
+	var sel selectFlags
+	var show showFlags
 	cmd := &cobra.Command{
 		Use:   "dump [flags] FILE...",
 		Short: "Show the events in flog files",
+		Long: "Dump shows the events of flog files: plain, .bz2, .zst or .gz, from a pipe (-),\n" +
+			"all in a directory, a gatherer's too, or an incident by its name. Events of\n" +
+			"several files are shown in the order of their times.",
 		Example: "  flogtool dump incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
-			"  flogtool dump -r -t utc log.flog",
-		Args:        cobra.MinimumNArgs(1),
-		Annotations: map[string]string{originalOptions: "verbose just-numbers rx-time timestamps help version"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			mode, err := tail.ParseTimeMode(times)
-			if err != nil {
-				return usageError{err}
+			"  flogtool dump -r -t utc log.flog\n" +
+			"  flogtool dump --level WEIRD --since -15m /var/lib/gatherer\n" +
+			"  flogtool dump --only 'attrs.ms > 500' --table log.flog.zst\n" +
+			"  flogtool dump --parents 4711 log.flog\n" +
+			"  flogtool dump --json log.flog | jq .text\n" +
+			"  zstdcat log.flog.zst | flogtool dump -",
+		Args:              cobra.MinimumNArgs(1),
+		Annotations:       map[string]string{originalOptions: "verbose just-numbers rx-time timestamps help version"},
+		ValidArgsFunction: completeFiles,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := show.style(&d.Style, cmd.OutOrStdout()); err != nil {
+				return err
 			}
-			style.Times = mode
-			return dump(cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], style)
+			if d.Select, err = sel.build(cmd.Flags()); err != nil {
+				return err
+			}
+			if d.Follow && (d.Style.Form > tail.FormTemplate || d.Select.Last > 0 || d.Select.Around != nil || d.Select.Parents != nil) {
+				return usagef("--follow has no end, which --table, --tree, --summary, --last, --around and --parents wait for")
+			}
+			if d.Files, err = tail.Expand(args); err != nil {
+				return err
+			}
+			d.In, d.Notes = cmd.InOrStdin(), cmd.ErrOrStderr()
+			out, finish := cmd.OutOrStdout(), func() error { return nil }
+			if !show.noPager && !d.Follow {
+				out, finish = pager(out)
+			}
+			d.Out = out
+			if isTerminal(cmd.ErrOrStderr()) && !isTerminal(cmd.OutOrStdout()) {
+				d.Progress = tail.NewProgress(cmd.ErrOrStderr(), d.Files)
+			}
+			err = d.Run(cmd.Context())
+			d.Progress.Stop()
+			if ferr := finish(); err == nil {
+				err = ferr
+			}
+			return fileErrors(cmd, err)
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&style.Verbose, "verbose", "v", false, "show whole events")
-	flags.BoolVarP(&style.JustNumbers, "just-numbers", "n", false, "show only times and event numbers")
-	flags.BoolVarP(&style.RxTime, "rx-time", "r", false, "show the time of receipt too")
-	flags.StringVarP(&times, "timestamps", "t", "short-local", "how to show times: short-local, long-local, utc, epoch, relative")
+	flags.BoolVarP(&d.Style.Verbose, "verbose", "v", false, "show whole events, as JSON")
+	flags.BoolVarP(&d.Style.JustNumbers, "just-numbers", "n", false, "show only times and event numbers")
+	flags.BoolVarP(&d.Style.RxTime, "rx-time", "r", false, "show the time of receipt too")
+	flags.BoolVarP(&d.Follow, "follow", "f", false, "wait for what is added to the files")
+	show.add(flags, true)
+	sel.add(flags, true)
+	completeSelect(cmd)
+	completeShow(cmd)
 	return cmd
 }
 
-func dump(out, errw io.Writer, name string, style tail.Style) error {
-	style.Zone = localZone()
-	r, err := flogfile.Open(name)
-	if err != nil {
-		return foreign(errw, "dump", err)
+// fileErrors says what is wrong with files, one line each, and returns what ends
+// the command.
+func fileErrors(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
 	}
-	defer r.Close()
-	return tail.Dump(r, style, out)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var last error
+		for _, e := range joined.Unwrap() {
+			if e = fileErrors(cmd, e); e != nil {
+				if _, said := errors.AsType[exitCode](e); !said {
+					code := report(cmd, e, cmd.ErrOrStderr())
+					e = exitCode(code)
+				}
+				last = e
+			}
+		}
+		return last
+	}
+	if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+		return foreign(cmd.ErrOrStderr(), cmd.Name(), err)
+	}
+	if errors.Is(err, cmd.Context().Err()) && cmd.Context().Err() != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "interrupted")
+		return exitCode(1)
+	}
+	return err
 }

@@ -11,7 +11,8 @@ import (
 
 func newTailCommand() *cobra.Command {
 	f := tail.Follow{Bzip2: bzip2.NewWriter}
-	var times string
+	var sel selectFlags
+	var show showFlags
 	cmd := &cobra.Command{
 		Use:   "tail [flags] TARGET...",
 		Short: "Follow the events of live processes",
@@ -20,15 +21,18 @@ func newTailCommand() *cobra.Command {
 			"that is lost is made again.",
 		Example: "  flogtool tail /var/lib/orders/flog\n" +
 			"  flogtool tail --catch-up --save-to=orders.flog.zst logport.furl\n" +
-			"  flogtool tail -t utc orders/logport.furl billing/logport.furl",
+			"  flogtool tail -t utc orders/logport.furl billing/logport.furl\n" +
+			"  flogtool tail --only 'level >= UNUSUAL && facility startsWith \"net\"' --json logport.furl",
 		Args:        cobra.MinimumNArgs(1),
 		Annotations: map[string]string{originalOptions: "verbose catch-up save-to timestamps help version"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			mode, err := tail.ParseTimeMode(times)
-			if err != nil {
-				return usageError{err}
+			if err := show.style(&f.Style, cmd.OutOrStdout()); err != nil {
+				return err
 			}
-			f.Style.Times, f.Style.Zone = mode, localZone()
+			var err error
+			if f.Select, err = sel.build(cmd.Flags()); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				target, err := tail.ParseTarget(arg)
 				if err != nil {
@@ -37,7 +41,12 @@ func newTailCommand() *cobra.Command {
 				f.Targets = append(f.Targets, target)
 			}
 			f.Out, f.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			if _, err := fmt.Fprintln(f.Out, "starting.."); err != nil {
+			if f.Style.Form != tail.FormText {
+				f.Lines = f.Notes // the output is for programs
+			} else {
+				f.Lines = f.Out
+			}
+			if _, err := fmt.Fprintln(f.Lines, "starting.."); err != nil {
 				return err
 			}
 			return f.Run(cmd.Context())
@@ -47,6 +56,9 @@ func newTailCommand() *cobra.Command {
 	flags.BoolVarP(&f.Style.Verbose, "verbose", "v", false, "show whole events, as JSON")
 	flags.BoolVarP(&f.CatchUp, "catch-up", "c", false, "show buffered events first")
 	flags.StringVarP(&f.SaveTo, "save-to", "s", "", "write the events to this flog file too; .zst, .bz2 and .gz compress")
-	flags.StringVarP(&times, "timestamps", "t", "short-local", "how to show times: short-local, long-local, utc, epoch, relative")
+	show.add(flags, false)
+	sel.add(flags, false)
+	completeSelect(cmd)
+	completeShow(cmd)
 	return cmd
 }

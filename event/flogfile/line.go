@@ -95,6 +95,16 @@ func (t *interned) get(raw []byte) string {
 	return *slot
 }
 
+// ParseLine returns a line of its own of the JSON object raw, nil if that is
+// none.
+func ParseLine(raw []byte) *Line {
+	l := &Line{Raw: raw}
+	if !l.parse() {
+		return nil
+	}
+	return l
+}
+
 // parse finds the line's fields; false if it is no JSON object.
 func (l *Line) parse() bool {
 	l.Kind, l.event = 0, nil

@@ -165,7 +165,8 @@ func OpenWant(path string, want Want) (*Reader, error) {
 
 // NewReader returns a Reader of the flog file that src holds, compressed or not:
 // its content says which. The name is for messages, and tells whether bzip2 data
-// is expected: the original goes by the suffix alone. Close does not close src.
+// is expected: the original goes by the suffix alone. A src whose method
+// Interactive returns true gives lines as they come. Close does not close src.
 // The error is a [*ForeignError], a [*DamageError], or that of reading src.
 func NewReader(src io.Reader, name string) (*Reader, error) {
 	s, err := openSource(src, name)

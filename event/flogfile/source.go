@@ -50,6 +50,9 @@ func openSource(src io.Reader, name string) (*source, error) {
 			s.interactive = !st.Mode().IsRegular()
 		}
 	}
+	if i, ok := src.(interface{ Interactive() bool }); ok {
+		s.interactive = i.Interactive()
+	}
 	stored := bufio.NewReaderSize(counter{src, &s.stored}, 64<<10)
 	s.in = stored
 	head, err := stored.Peek(4)
