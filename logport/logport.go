@@ -467,3 +467,6 @@ func (lp *Logport) Close() error {
 	})
 	return errors.Join(errs...)
 }
+
+// Name returns Config.Name, or what stands for it.
+func (lp *Logport) Name() string { return lp.cfg.Name }
