@@ -66,7 +66,7 @@ type row struct {
 	Level       event.Level
 	Facility    string
 	Text        string
-	Rest        string // the other fields, as JSON
+	Rest        string // the other fields: key=JSON
 }
 
 // Page returns a page of what the rings hold now, newest first. Its query is
@@ -135,20 +135,21 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 
 func rowOf(e *event.Event) row {
 	r := row{Time: e.Time().Format("15:04:05.000000"), Level: e.Level(), Facility: e.Facility(), Text: event.Format(e)}
-	rest := event.Event{}
+	var rest []byte
 	for _, f := range e.Fields {
 		switch f.Key {
 		case "num":
 			r.Num = string(event.AppendJSON(nil, f.Value))
 		case "parent":
 			r.Parent = string(event.AppendJSON(nil, f.Value))
-		case "time", "level", "message", "format", "facility", "incarnation":
+		case "time", "level", "message", "format", "facility", "incarnation": // shown above, or the same in all
 		default:
-			rest.Fields = append(rest.Fields, f)
+			if len(rest) > 0 {
+				rest = append(rest, "  "...)
+			}
+			rest = event.AppendJSON(append(append(rest, f.Key...), '='), f.Value)
 		}
 	}
-	if len(rest.Fields) > 0 {
-		r.Rest = string(rest.AppendJSON(nil))
-	}
+	r.Rest = string(rest)
 	return r
 }
