@@ -33,6 +33,7 @@ var commands = []func() *cobra.Command{
 	newCreateGathererCommand,
 	newCreateIncidentGathererCommand,
 	newRunCommand,
+	newRecoverCommand,
 	newDemoCommand,
 	newVersionCommand,
 }
