@@ -157,8 +157,11 @@ func (s *Select) match(r record) bool {
 	}
 	if s.Since != 0 || s.Until != 0 || s.After != nil || s.Before != nil {
 		t, ok := r.Seconds()
-		if !ok || s.Since != 0 && !(t >= s.Since) || s.Until != 0 && !(t <= s.Until) ||
-			s.After != nil && !(t > float64(*s.After)) || s.Before != nil && !(t < float64(*s.Before)) {
+		if (s.Since != 0 || s.Until != 0) && !ok || s.Since != 0 && !(t >= s.Since) || s.Until != 0 && !(t <= s.Until) {
+			return false
+		}
+		// An event without a time is not known to be outside.
+		if ok && (s.After != nil && !(t > float64(*s.After)) || s.Before != nil && !(t < float64(*s.Before))) {
 			return false
 		}
 	}

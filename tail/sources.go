@@ -94,6 +94,7 @@ type sources struct {
 	names    []string
 	in       io.Reader // standard input
 	want     flogfile.Want
+	any      bool // as flogfile.Reader.Any
 	progress *Progress
 	damages  []error // of files that could not be read whole, or at all
 }
@@ -108,6 +109,7 @@ func (s *sources) open(name string) (*flogfile.Reader, error) {
 		r, err = flogfile.OpenWant(name, s.want)
 	}
 	if err == nil {
+		r.Any = s.any
 		s.progress.add(r)
 	}
 	return r, err

@@ -29,6 +29,7 @@ import (
 var commands = []func() *cobra.Command{
 	newTailCommand,
 	newDumpCommand,
+	newFilterCommand,
 	newClassifyIncidentCommand,
 	newCreateGathererCommand,
 	newCreateIncidentGathererCommand,

@@ -112,6 +112,7 @@ func (l *Line) parse() bool {
 	data := l.Raw
 	var end int
 	if l.outer, end = scanObject(l.outer, data, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
+		l.outer, l.fields = l.outer[:0], l.fields[:0]
 		return false
 	}
 	l.plain = bytes.IndexByte(data, '\\') < 0

@@ -22,6 +22,10 @@ const (
 // other. Memory is bounded by a block, or by the longest line. It serves one
 // goroutine at a time.
 type Reader struct {
+	// Any makes lines that hold JSON but no object count as lines too, without a
+	// Kind. It is set before the first line is read.
+	Any bool
+
 	name   string
 	src    *source
 	frames *frameReader // in place of src, for a file with an index
@@ -40,6 +44,7 @@ type Block struct {
 	Number int   // of its first line
 	Offset int64 // of its first byte in the (decompressed) file
 
+	any   bool   // as Reader.Any
 	frame *frame // of which Data is to be made, so that each worker does it for itself
 }
 
@@ -251,6 +256,7 @@ func (r *Reader) Next() (*Line, error) {
 // NextBlock reads the next block of whole lines into b, whose Data is used again
 // if it has room. Errors are those of Next.
 func (r *Reader) NextBlock(b *Block) error {
+	b.any = r.Any
 	if r.frames != nil {
 		if !r.frames.next(b) {
 			r.err = io.EOF
@@ -303,7 +309,7 @@ func (r *Reader) NextBlock(b *Block) error {
 	if r.err != nil && len(buf) == 0 {
 		return r.end()
 	}
-	*b = Block{Data: buf, Number: r.number, Offset: r.offset}
+	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.Any}
 	r.offset += int64(len(buf))
 	r.number += bytes.Count(buf, []byte{'\n'})
 	return nil
@@ -362,6 +368,11 @@ func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
 		b.Offset += int64(size)
 		if line.parse() {
 			return line, nil
+		}
+		if b.any {
+			if _, err := event.ParseJSON(raw); err == nil {
+				return line, nil
+			}
 		}
 		damage.add(line.Number, line.Offset, int64(size), why(raw))
 	}
