@@ -23,11 +23,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -378,6 +380,43 @@ func (lp *Logport) updateLeast() {
 	lp.rings.mu.Lock()
 	defer lp.rings.mu.Unlock()
 	lp.least.Store(int32(lp.rings.t.settings.least()))
+}
+
+// ExplainFacility says in a sentence what a facility's events are about, for
+// whoever chooses among facilities later.
+func (lp *Logport) ExplainFacility(name, sentence string) {
+	a := lp.rings
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t.explained == nil {
+		a.t.explained = map[string]string{}
+	}
+	a.t.explained[name] = sentence
+}
+
+// FacilityInfo is what is known of one facility.
+type FacilityInfo struct {
+	Name        string
+	Explanation string // by ExplainFacility
+	Threshold   event.Level
+	Bytes       int // of the rings' memory
+}
+
+// Facilities returns the facilities that have logged or were explained, sorted
+// by name.
+func (lp *Logport) Facilities() []FacilityInfo {
+	a := lp.rings
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[string]FacilityInfo{}
+	for name, sentence := range a.t.explained {
+		all[name] = FacilityInfo{Name: name, Explanation: sentence, Threshold: a.t.settings.threshold(name)}
+	}
+	for name, f := range *a.facilities.Load() {
+		all[name] = FacilityInfo{Name: name, Explanation: a.t.explained[name],
+			Threshold: event.Level(f.threshold.Load()), Bytes: f.blocks * blockSize}
+	}
+	return slices.SortedFunc(maps.Values(all), func(x, y FacilityInfo) int { return strings.Compare(x.Name, y.Name) })
 }
 
 // SetRing bounds the ring of facility, and of its dotted children unless they

@@ -48,14 +48,15 @@ type rings struct {
 
 // arena is the memory of the rings and who has which part.
 type arena struct {
-	mem      []byte
-	free     []uint32 // blocks
-	total    int      // blocks in all
-	reserve  int      // blocks kept for the time of a pin
-	maxRings int
-	serial   uint64 // of the next segment
-	pinLost  uint64 // events in pinned segments that were given up, ever
-	settings settings
+	mem       []byte
+	free      []uint32 // blocks
+	total     int      // blocks in all
+	reserve   int      // blocks kept for the time of a pin
+	maxRings  int
+	serial    uint64 // of the next segment
+	pinLost   uint64 // events in pinned segments that were given up, ever
+	settings  settings
+	explained map[string]string // facilities, by ExplainFacility
 }
 
 const (

@@ -13,7 +13,6 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/flogtool/flogtool/event"
@@ -54,7 +53,7 @@ type page struct {
 	Name                     string
 	Level, Facility, Search  string
 	Levels                   []event.Level
-	Facilities               []string
+	Facilities               []logport.FacilityInfo
 	Rows                     []row
 	Held, Matching, MaxShown int
 	Stats                    logport.Stats
@@ -102,12 +101,10 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 			return p, false
 		}
 	}
-	facilities := map[string]bool{}
 	search := strings.ToLower(p.Search)
 	var matching []*event.Event // the last maxShown, in a circle
 	for e := range lp.Buffered() {
 		p.Held++
-		facilities[e.Facility()] = true
 		if e.Level() < least || !event.Match(p.Facility, e.Facility()) {
 			continue
 		}
@@ -124,12 +121,11 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 	for i := range matching {
 		p.Rows = append(p.Rows, rowOf(matching[(p.Matching-1-i)%len(matching)]))
 	}
-	for f := range facilities {
-		if f != "" {
+	for _, f := range lp.Facilities() {
+		if f.Name != "" {
 			p.Facilities = append(p.Facilities, f)
 		}
 	}
-	slices.Sort(p.Facilities)
 	return p, true
 }
 
