@@ -33,6 +33,7 @@ type Line struct {
 	fields []field // of d, if that is an object
 	at     [knownFields]int16
 	plain  bool // no escape in the whole line
+	keys   bool // no escape in the keys of fields
 	event  *event.Event
 	texts  interned
 }
@@ -116,11 +117,15 @@ func (l *Line) parse() bool {
 		return false
 	}
 	l.plain = bytes.IndexByte(data, '\\') < 0
+	l.keys = len(l.fields) < 1<<15
 	l.at = [knownFields]int16{}
-	if len(l.fields) < 1<<15 {
+	if l.keys {
 		for i := range l.fields {
-			if k := known(l.text(l.fields[i].key)); k >= 0 {
+			key := l.text(l.fields[i].key)
+			if k := known(key); k >= 0 {
 				l.at[k] = int16(i + 1) // with equal keys the last one counts
+			} else if !l.plain && bytes.IndexByte(key, '\\') >= 0 {
+				l.keys = false
 			}
 		}
 	}
@@ -153,10 +158,10 @@ func (l *Line) find(fields []field, key string) ([]byte, bool) {
 
 // field returns the value of a known field.
 func (l *Line) field(known int) ([]byte, bool) {
-	if i := l.at[known]; i > 0 {
+	if i := l.at[known]; i > 0 && l.keys {
 		return l.text(l.fields[i-1].value), true
 	}
-	if l.plain && len(l.fields) < 1<<15 {
+	if l.keys {
 		return nil, false
 	}
 	return l.find(l.fields, knownNames[known])
@@ -174,7 +179,17 @@ func unescape(key []byte) string {
 }
 
 // RawField returns the JSON of the event's field key.
-func (l *Line) RawField(key string) (value []byte, ok bool) { return l.find(l.fields, key) }
+func (l *Line) RawField(key string) (value []byte, ok bool) {
+	switch key { // of those that dump asks for in vain
+	case "failure":
+		return l.field(atFailure)
+	case "format":
+		return l.field(atFormat)
+	case "args":
+		return l.field(atArgs)
+	}
+	return l.find(l.fields, key)
+}
 
 // Plain reports whether the line has no escapes, so that every JSON string in it
 // is the text between its quotes.
@@ -190,7 +205,7 @@ func (l *Line) RawOuter(key string) (value []byte, ok bool) { return l.find(l.ou
 
 // Get returns the value of the event's field key, decoding only that.
 func (l *Line) Get(key string) (value any, ok bool) {
-	raw, ok := l.find(l.fields, key)
+	raw, ok := l.RawField(key)
 	if !ok {
 		return nil, false
 	}
