@@ -97,16 +97,21 @@ func (m *meter) add(a, b any) any {
 func (m *meter) lower(s string) string { m.made(len(s)); return strings.ToLower(s) }
 func (m *meter) upper(s string) string { m.made(len(s)); return strings.ToUpper(s) }
 
-// text is string(v): numbers and texts as they are, other values as JSON.
+// text is string(v): a text as it is, numbers as JSON has them, "" for nil, and
+// other values in some form that can be searched.
 func (m *meter) text(v any) string {
 	var s string
 	switch v := v.(type) {
 	case string:
 		return v
-	case nil, bool, int, float64:
+	case nil:
+		return ""
+	case bool, int, float64:
 		s = string(event.AppendJSON(nil, v))
+	case *Event, []*Event:
+		panic(fmt.Errorf("string() of an event: write fmt(event)"))
 	default:
-		panic(fmt.Errorf("string() of %s", typeName(v)))
+		s = cut(fmt.Sprint(v)) // of attributes, which an event's own limit bounds
 	}
 	m.made(len(s))
 	return s
