@@ -28,17 +28,17 @@ func newClassifyIncidentCommand() *cobra.Command {
 			"  flogtool classify-incident -v -c ig ig/incidents/*/*.flog.*",
 		Annotations: map[string]string{originalOptions: "classifier-directory verbose help version"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			rules, err := loadRules(cmd.ErrOrStderr(), dir)
+			set, err := loadRules(cmd.ErrOrStderr(), dir)
 			if err != nil {
 				return err
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
-			failed := len(rules.Errors()) > 0
+			failed := len(set.Errors()) > 0
 			for _, name := range args {
 				if cmd.Context().Err() != nil {
 					break
 				}
-				err := classifyFile(out, cmd.ErrOrStderr(), rules, name, verbose)
+				err := classifyFile(out, cmd.ErrOrStderr(), set, name, verbose)
 				if errors.Is(err, errSaid) {
 					failed = true
 				} else if err != nil {
@@ -65,7 +65,7 @@ var errSaid = errors.New("said")
 
 // loadRules loads the rules of dir and says what is wrong with single ones.
 func loadRules(errw io.Writer, dir string) (*classify.Rules, error) {
-	rules, err := classify.Load(dir)
+	rules, err := openRules(dir)
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}

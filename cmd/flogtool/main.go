@@ -31,6 +31,7 @@ var commands = []func() *cobra.Command{
 	newDumpCommand,
 	newFilterCommand,
 	newClassifyIncidentCommand,
+	newRulesCommand,
 	newCreateGathererCommand,
 	newCreateIncidentGathererCommand,
 	newRunCommand,

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/rules"
+	"github.com/flogtool/flogtool/tail"
+)
+
+const rulesHelp = `A rule is a file classify_NAME.expr with one expression, and comments above it
+that say what it finds and what to do about it:
+
+  // The disk is full: free space, or move the spool.
+  message contains "disk full" ? "disk-full" : nil
+
+It gives a category, a list of them, or nil. It knows the trigger's num, time,
+level, message, facility, umid, parent, failure and source, attrs.NAME for any
+other field of it, the level names (NOISY to BAD), and trigger, header, versions,
+tub and events. Functions: any, all, none, one, filter, map, count, find, len,
+first, last, lower, upper, trim, hasPrefix, hasSuffix, indexOf, min, max, int,
+float, string, fmt(event), and before("10s"): the events at most so long before
+the trigger. Operators are those of expr: == != < > && || ! ? : in matches
+contains startsWith endsWith ?? and more.
+
+Cases stand beside it in classify_NAME.cases.jsonl, one JSON object a line:
+
+  {"trigger": {"message": "disk full"}, "want": ["disk-full"]}
+  {"name": "…", "trigger": {…}, "events": [{…}], "header": {…}, "want": []}
+`
+
+func newRulesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules",
+		Short: "Check, test and explain the rules that name incidents",
+		Long:  rulesHelp,
+		Example: "  flogtool rules list\n" +
+			"  flogtool rules check /var/lib/gatherer\n" +
+			"  flogtool rules test rules\n" +
+			"  flogtool rules explain -c rules incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2 disk-full",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return usagef("must specify one of check, test, explain, list")
+		},
+	}
+	cmd.AddCommand(newRulesCheckCommand(), newRulesTestCommand(), newRulesExplainCommand(), newRulesListCommand())
+	return cmd
+}
+
+// shippedRules is the name of the rules in this program where a directory is
+// expected.
+const shippedRules = "shipped"
+
+// openRules loads the rules of a directory, or those that ship with the program.
+func openRules(dir string) (*classify.Rules, error) {
+	if dir == shippedRules {
+		if _, err := os.Stat(dir); err != nil {
+			return classify.LoadFS(rules.Files, shippedRules)
+		}
+	}
+	return classify.Load(dir)
+}
+
+func newRulesCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check DIR",
+		Short:   "Compile all rules and say what is wrong with them",
+		Long:    "Check compiles the rules in DIR and prints what is wrong with each, with its place;\nexit code 1 if any does not compile. Warnings are about rules that cannot be meant\nso. The name 'shipped' stands for the rules in this program.",
+		Example: "  flogtool rules check /var/lib/gatherer\n  flogtool rules check shipped",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := openRules(args[0])
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			for _, e := range r.Errors() {
+				fmt.Fprintln(out, e)
+			}
+			for _, w := range r.Warnings() {
+				fmt.Fprintf(out, "warning: %v\n", w)
+			}
+			bad, warned := len(r.Errors()), len(r.Warnings())
+			if _, err := fmt.Fprintf(out, "%s, %s, %s\n", plural(r.Len(), "rule is good", "rules are good"), plural(bad, "does not compile", "do not compile"), plural(warned, "warning", "warnings")); err != nil {
+				return err
+			}
+			if bad > 0 {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func newRulesTestCommand() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:     "test DIR",
+		Short:   "Run the cases that stand beside the rules",
+		Long:    "Test runs each rule on the cases in classify_NAME.cases.jsonl beside it and prints a\ntable of what did not come out as wanted; exit code 1 if there was any. The name\n'shipped' stands for the rules in this program.",
+		Example: "  flogtool rules test rules\n  flogtool rules test -v shipped",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := openRules(args[0])
+			if err != nil {
+				return err
+			}
+			results, err := r.Test()
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			wrong, tested := 0, map[string]bool{}
+			for i := range results {
+				c := &results[i]
+				tested[c.Rule] = true
+				result := "ok"
+				if !c.OK() {
+					wrong++
+					result = "WRONG"
+				}
+				if c.OK() && !verbose {
+					continue
+				}
+				got := strings.Join(c.Got, ",")
+				if c.Err != nil {
+					got, _, _ = strings.Cut(c.Err.Error(), "\n")
+				}
+				rows = append(rows, []string{result, fmt.Sprintf("%s:%d", c.File, c.Line), c.Name, none(strings.Join(c.Want, ",")), none(got)})
+			}
+			out := cmd.OutOrStdout()
+			if len(rows) > 0 {
+				fmt.Fprint(out, tail.Table([]string{"result", "case", "name", "want", "got"}, rows))
+			}
+			for _, e := range r.Errors() {
+				fmt.Fprintln(out, e)
+				if !tested[e.File] {
+					wrong++
+				}
+			}
+			if _, err := fmt.Fprintf(out, "%s of %s, %d wrong\n", plural(len(results), "case", "cases"), plural(len(tested), "rule", "rules"), wrong); err != nil {
+				return err
+			}
+			if wrong > 0 {
+				return exitCode(1)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show all cases")
+	return cmd
+}
+
+func none(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func newRulesExplainCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "explain [flags] INCIDENT-FILE [RULE...]",
+		Short: "Show why rules match an incident, and why not",
+		Long: "Explain shows each part of a rule's expression with its value for this incident. Without\n" +
+			"RULE it explains those that match, and names the others.",
+		Example: "  flogtool rules explain -c /var/lib/gatherer incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
+			"  flogtool rules explain -c shipped incident-2023-11-15--01-00-01Z-uxwklei disk-full",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := openRules(dir)
+			if err != nil {
+				return err
+			}
+			for _, e := range r.Errors() {
+				fmt.Fprintln(cmd.ErrOrStderr(), e)
+			}
+			files, err := tail.Expand(args[:1])
+			if err != nil {
+				return err
+			}
+			inc, err := classify.Open(files[0])
+			if err != nil {
+				if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+					return foreign(cmd.ErrOrStderr(), "rules explain", err)
+				}
+				return err
+			}
+			defer inc.Close()
+			explanations, err := r.Explain(&inc.Incident, args[1:]...)
+			if err != nil {
+				return err
+			}
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			var others []string
+			for _, e := range explanations {
+				if len(args) == 1 && len(e.Categories) == 0 && e.Err == nil {
+					others = append(others, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(e.File), "classify_"), ".expr"))
+					continue
+				}
+				explain(out, &e)
+			}
+			if len(others) > 0 {
+				fmt.Fprintf(out, "no match: %s\n", strings.Join(others, ", "))
+			}
+			return out.Flush()
+		},
+	}
+	cmd.Flags().StringVarP(&dir, "classifier-directory", "c", ".", "directory of the rules; 'shipped' for those in this program")
+	return cmd
+}
+
+// explain prints one rule part by part.
+func explain(out io.Writer, e *classify.Explanation) {
+	switch {
+	case e.Err != nil:
+		fmt.Fprintf(out, "%v\n", e.Err)
+	case len(e.Categories) == 0:
+		fmt.Fprintf(out, "%s: no match\n", e.File)
+	default:
+		fmt.Fprintf(out, "%s: %s\n", e.File, strings.Join(e.Categories, ","))
+	}
+	for _, c := range e.Clauses {
+		value := c.Value
+		if c.Err != nil {
+			value, _, _ = strings.Cut(c.Err.Error(), "\n")
+			value = "error: " + value
+		}
+		fmt.Fprintf(out, "%s%s\n%s  = %s\n", strings.Repeat("  ", c.Depth+1), c.Text, strings.Repeat("  ", c.Depth+1), value)
+	}
+}
+
+func newRulesListCommand() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the rules that ship with this program, or copy them",
+		Example: "  flogtool rules list\n  flogtool rules list --copy-to /var/lib/gatherer",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			entries, err := rules.Files.ReadDir(".")
+			if err != nil {
+				return err
+			}
+			for _, entry := range entries {
+				name := entry.Name()
+				data, err := rules.Files.ReadFile(name)
+				if err != nil {
+					return err
+				}
+				if to != "" {
+					path := filepath.Join(to, name)
+					f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+					if errors.Is(err, os.ErrExist) {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s is there already and was left as it is\n", path)
+						continue
+					}
+					if err != nil {
+						return err
+					}
+					if _, err := f.Write(data); err != nil {
+						f.Close()
+						return err
+					}
+					if err := f.Close(); err != nil {
+						return err
+					}
+					continue
+				}
+				if rule, ok := strings.CutSuffix(name, ".expr"); ok {
+					comment, _, _ := strings.Cut(string(data), "\n")
+					fmt.Fprintf(cmd.OutOrStdout(), "%-26s %s\n", strings.TrimPrefix(rule, "classify_"), strings.TrimPrefix(comment, "// "))
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&to, "copy-to", "", "copy the rules and their cases into this `DIR`, leaving what is there")
+	return cmd
+}
