@@ -413,3 +413,75 @@ func (s *Store) keep(name string, plain []byte) error {
 	}
 	return nil
 }
+
+// Part is one of the files of an incident.
+type Part struct {
+	Name string
+	Size int64
+}
+
+// flogPart is the part that is the flog file.
+const flogPart = "flog"
+
+// Parts returns the parts of an incident: its flog file, as `flog`.
+func (s *Store) Parts(name string) ([]Part, error) {
+	r, err := s.OpenPart(name, flogPart)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	size, err := r.Size()
+	if err != nil {
+		return nil, fmt.Errorf("incident: %w", err)
+	}
+	return []Part{{flogPart, size}}, nil
+}
+
+// PartReader reads a part from anywhere.
+type PartReader struct {
+	io.ReaderAt
+	file *os.File
+	size int64
+}
+
+// Size returns the part's size in bytes.
+func (p *PartReader) Size() (int64, error) {
+	if p.file == nil {
+		return p.size, nil
+	}
+	info, err := p.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Close gives the file back.
+func (p *PartReader) Close() error {
+	if p.file == nil {
+		return nil
+	}
+	return p.file.Close()
+}
+
+// OpenPart opens a part of an incident. An error wraps [ErrNoIncident] if there
+// is none of that name.
+func (s *Store) OpenPart(name, part string) (*PartReader, error) {
+	if !ValidName(name) || part != flogPart {
+		return nil, fmt.Errorf("%w: %q, part %q", ErrNoIncident, name, part)
+	}
+	if s.root == nil {
+		s.mu.Lock()
+		data, ok := s.t.memory[name]
+		s.mu.Unlock()
+		if !ok {
+			return nil, fmt.Errorf("%w: %q", ErrNoIncident, name)
+		}
+		return &PartReader{ReaderAt: bytes.NewReader(data), size: int64(len(data))}, nil
+	}
+	f, _, err := s.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return &PartReader{ReaderAt: f, file: f}, nil
+}

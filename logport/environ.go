@@ -48,7 +48,7 @@ func (lp *Logport) copies() {
 			n, _ := e.Num()
 			_, err := fmt.Fprintf(os.Stderr, "%s L%d #%d %s\n", e.Time().Local().Format("15:04:05.000"), int(e.Level()), n, event.Format(e))
 			return err
-		}, nil)
+		}, nil, nil)
 	}
 }
 
@@ -75,37 +75,47 @@ func (lp *Logport) copyToFile(path string, level event.Level) error {
 	}
 	var d, line []byte
 	lp.copyTo(level, func(e *event.Event) error {
-		if e == nil {
-			return w.Flush()
-		}
 		d = e.AppendJSON(d[:0])
 		line = flogfile.AppendEvent(line[:0], "local", time.Now(), d)
 		_, err := w.Write(line)
 		return err
-	}, w)
+	}, w.Flush, w)
 	return nil
 }
 
-// Bounds of the queue of a copy.
+const copyEnded = "a copy of the events has ended"
+
+// copyBytes bounds the queue of a copy.
 const copyBytes = 4 << 20
 
-// copyTo gives write all events from level on, those in the rings first, and nil
-// when it has all there is; it closes c at the end. An error of write ends it.
-func (lp *Logport) copyTo(level event.Level, write func(*event.Event) error, c io.Closer) {
+// copyTo gives write all events from level on, those in the rings first, has
+// flush run when it has all there is, and closes c at the end; flush and c may be
+// nil. An error of write ends it.
+func (lp *Logport) copyTo(level event.Level, write func(*event.Event) error, flush func() error, c io.Closer) {
 	f := follow(lp.rings, lp.pump, true, 0, copyBytes)
 	lp.copiers.Go(func() {
 		defer f.stop()
 		if c != nil {
 			defer c.Close()
 		}
+		var t teller
+		written := false // since the last flush
 		for {
-			num, rec, ok := f.next(lp.late)
+			num, rec, ok := f.next(lp.late, written, t.quiet())
 			if !ok {
 				return
 			}
 			if rec == nil {
-				lp.reportNow(unusual, "a copy was too slow: events dropped", slog.Uint64("dropped", f.lost))
-				f.lost = 0
+				if written && flush != nil {
+					if err := flush(); err != nil {
+						lp.report(unusual, copyEnded, slog.String("err", err.Error()))
+						return
+					}
+				}
+				written = false
+				if n := t.add(f.takeLost().count); n > 0 {
+					lp.reportNow(unusual, "a copy was too slow: events dropped", slog.Uint64("dropped", n))
+				}
 				continue
 			}
 			if rec.Level() < level {
@@ -115,16 +125,11 @@ func (lp *Logport) copyTo(level event.Level, write func(*event.Event) error, c i
 			if err == nil {
 				err = write(e)
 			}
-			if err == nil && f.idle() && c != nil {
-				err = write(nil)
-			}
+			written = true
 			if err != nil {
-				lp.report(unusual, "a copy of the events has ended", slog.String("err", err.Error()))
+				lp.report(unusual, copyEnded, slog.String("err", err.Error()))
 				return
 			}
 		}
 	})
 }
-
-// idle reports whether next would have to wait.
-func (f *follower) idle() bool { return f.c == nil && len(f.rest) == 0 && f.q.empty() }

@@ -24,12 +24,34 @@ type follower struct {
 
 	entries, rest []byte // taken from the queue
 
-	lost uint64    // events that should have come and did not, until the caller takes them
-	told time.Time // when the caller was last given a chance to tell
+	lost loss // until the caller takes it
 }
 
-// tellEvery is how often a loss is told at most.
-const tellEvery = time.Second
+// loss is events that should have come and did not: how many, and numbers
+// between which they all are. While catching up those numbers may also be of
+// events that were gone before.
+type loss struct {
+	count       uint64
+	from, until event.Num
+}
+
+func (l *loss) add(count uint64, from, until event.Num) {
+	if count == 0 {
+		return
+	}
+	if l.count == 0 {
+		l.from = from
+	}
+	l.count += count
+	l.from, l.until = min(l.from, from), max(l.until, until)
+}
+
+// takeLost returns what was lost since the last call.
+func (f *follower) takeLost() loss {
+	l := f.lost
+	f.lost = loss{}
+	return l
+}
 
 func follow(a *rings, p *pump, catchUp bool, maxCount, maxBytes int) *follower {
 	f := &follower{p: p, q: newQueue(maxCount, maxBytes)}
@@ -48,15 +70,15 @@ func (f *follower) stop() { f.p.remove(f.q) }
 
 // next returns the next event, waiting for it until ctx ends; ok is false then,
 // or when the Logport was closed and all is returned. The record is valid until
-// the next call; it is nil, once a second at most, when all is read and lost
-// events were counted in f.lost.
-func (f *follower) next(ctx context.Context) (num event.Num, rec event.Record, ok bool) {
+// the next call. It is nil when all is read and events were lost, and instead of
+// waiting if the caller has other things to do first (busy) or quiet has a value.
+func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) (num event.Num, rec event.Record, ok bool) {
 	for f.c != nil {
 		if num, rec, ok := f.c.read(); ok {
 			f.expected--
 			return num, rec, true
 		}
-		f.lost += f.expected
+		f.lost.add(f.expected, 0, f.c.until)
 		f.expected = 0
 		if f.joined {
 			f.c = nil
@@ -74,21 +96,15 @@ func (f *follower) next(ctx context.Context) (num event.Num, rec event.Record, o
 				f.q.done(1, entryHeader+len(rec))
 				return num, rec, true
 			}
-			f.lost += uint64(g.until - g.from)
+			f.lost.add(uint64(g.until-g.from), g.from, g.until)
 		}
-		var tell <-chan time.Time
-		if f.lost > 0 && f.q.empty() {
-			wait := time.Until(f.told.Add(tellEvery))
-			if wait <= 0 {
-				f.told = time.Now()
-				return event.NoNum, nil, true // so that the loss can be told
-			}
-			tell = time.After(wait)
+		if (f.lost.count > 0 || busy) && f.q.empty() {
+			return event.NoNum, nil, true
 		}
 		select {
 		case <-f.q.ready:
-		case <-tell:
-			continue
+		case <-quiet:
+			return event.NoNum, nil, true
 		case <-ctx.Done():
 			return event.NoNum, nil, false
 		}
@@ -100,6 +116,33 @@ func (f *follower) next(ctx context.Context) (num event.Num, rec event.Record, o
 			return event.NoNum, nil, false
 		}
 	}
+}
+
+// teller bounds how often a loss is told by an event of our own.
+type teller struct {
+	untold uint64
+	told   time.Time
+}
+
+const tellEvery = time.Second
+
+// add takes more losses and returns the number to tell now, 0 if it is too soon
+// or there is none.
+func (t *teller) add(n uint64) uint64 {
+	t.untold += n
+	if t.untold == 0 || time.Since(t.told) < tellEvery {
+		return 0
+	}
+	n, t.untold, t.told = t.untold, 0, time.Now()
+	return n
+}
+
+// quiet returns a channel that has a value when what is untold may be told.
+func (t *teller) quiet() <-chan time.Time {
+	if t.untold == 0 {
+		return nil
+	}
+	return time.After(time.Until(t.told.Add(tellEvery)))
 }
 
 // held cuts and returns how many events below the cut the rings hold. What a

@@ -32,11 +32,11 @@ type incidents struct {
 }
 
 type incidentTable struct {
-	pending []incident.Trigger // not yet looked at
-	busy    bool               // pending is not empty, or a recording is under way
-	change  chan struct{}      // closed and replaced at every change of busy or done
-	cut     context.CancelFunc // ends the trailing window of the recording under way, or nil
-	lastErr string             // of the last recording, "" if it went well
+	pending   []incident.Trigger // not yet looked at
+	busy      bool               // pending is not empty, or a recording is under way
+	change    chan struct{}      // closed and replaced at every change of busy or done
+	cut       context.CancelFunc // ends the trailing window of the recording under way, or nil
+	recording incident.Trigger   // the one under way
 }
 
 // maxPending bounds the triggers noted while the recorder is busy; more than
@@ -119,7 +119,7 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	in.mu.Lock()
-	in.t.cut = cut
+	in.t.cut, in.t.recording = cut, tr
 	in.t.signal() // a Flush may be waiting for something to cut
 	in.mu.Unlock()
 
@@ -137,7 +137,7 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	lp.rings.unpin(tr.Num)
 
 	in.mu.Lock()
-	in.t.cut = nil
+	in.t.cut, in.t.recording = nil, incident.Trigger{}
 	in.t.pending = slices.DeleteFunc(in.t.pending, func(p incident.Trigger) bool { return p.Num < rec.Until })
 	in.t.signal()
 	in.mu.Unlock()
@@ -169,12 +169,12 @@ func (in *incidents) flush(ctx context.Context) error {
 	}
 }
 
-// changed returns a channel that is closed when something about incidents has
-// changed.
-func (in *incidents) changed() <-chan struct{} {
+// state returns the trigger of the incident being recorded, the zero Trigger if
+// there is none, and a channel that is closed when something has changed.
+func (in *incidents) state() (change <-chan struct{}, recording incident.Trigger) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.t.change
+	return in.t.change, in.t.recording
 }
 
 // ringSource gives a recorder the events of the rings.

@@ -198,7 +198,7 @@ func (lp *Logport) openStore() *incident.Store {
 
 // openTub makes the Tub, listens, and registers the publisher.
 func (lp *Logport) openTub() error {
-	cfg := rpc.Config{Log: lp.cfg.Log}
+	cfg := rpc.Config{Log: lp.cfg.Log, Features: Features}
 	if lp.slot != nil {
 		cfg.KeyFile = lp.slot.file("tub.pem")
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // eventually waits for something that another process does.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for !done() {

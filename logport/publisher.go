@@ -21,7 +21,7 @@ const (
 )
 
 // publisher is the object behind the logport's FURL: exactly the original's
-// methods.
+// methods, and those of wire.go, which only our own programs know of.
 //
 // A subscription lives on a goroutine of its own until it is ended, its observer
 // fails or the connection is lost; the peer's references to it do not matter,
@@ -48,6 +48,11 @@ func newPublisher(lp *Logport) *publisher {
 		"unsubscribe":            p.unsubscribe,
 		"list_incidents":         p.listIncidents,
 		"get_incident":           p.getIncident,
+
+		"flog_subscribe": p.flogSubscribe,
+		"flog_incidents": p.flogIncidents,
+		"flog_parts":     p.flogParts,
+		"flog_read":      p.flogRead,
 	}}
 	return p
 }
@@ -147,17 +152,20 @@ func (p *publisher) sendEvents(ctx context.Context, observer *rpc.Remote, catchU
 	out := newSender(observer)
 	f := follow(p.lp.rings, p.lp.pump, catchUp, originalQueue, originalBytes)
 	defer f.stop()
+	var t teller
 	for {
-		num, rec, ok := f.next(ctx)
+		num, rec, ok := f.next(ctx, false, t.quiet())
 		if !ok {
 			out.drain(ctx)
 			return
 		}
 		if rec == nil {
-			p.dropped.Add(f.lost)
-			p.lp.reportNow(event.Unusual, "a subscriber was too slow: events dropped",
-				slog.Uint64("dropped", f.lost), slog.String("tub", string(observer.Peer().TubID())))
-			f.lost = 0
+			lost := f.takeLost().count
+			p.dropped.Add(lost)
+			if n := t.add(lost); n > 0 {
+				p.lp.reportNow(event.Unusual, "a subscriber was too slow: events dropped",
+					slog.Uint64("dropped", n), slog.String("tub", string(observer.Peer().TubID())))
+			}
 			continue
 		}
 		e, err := rec.Event(num, p.lp.incarnation)
@@ -219,12 +227,13 @@ func (p *publisher) subscribeToIncidents(c *rpc.Call) (any, error) {
 	}
 	catchUp := flag(args[1])
 	since, _ := banana.Text(args[2])
-	return p.start(c, observer, func(ctx context.Context) { p.sendIncidents(ctx, observer, catchUp, since) })
+	return p.start(c, observer, func(ctx context.Context) { p.sendIncidents(ctx, observer, catchUp, since, false) })
 }
 
 // sendIncidents tells an observer the names of incidents as they complete, in
 // the order of names, and before that, if asked to catch up, of those there are.
-func (p *publisher) sendIncidents(ctx context.Context, observer *rpc.Remote, catchUp bool, since string) {
+// One of ours is also told of the trigger when an incident begins.
+func (p *publisher) sendIncidents(ctx context.Context, observer *rpc.Remote, catchUp bool, since string, ours bool) {
 	store := p.lp.incidents.store
 	out := newSender(observer)
 	if !catchUp {
@@ -232,8 +241,16 @@ func (p *publisher) sendIncidents(ctx context.Context, observer *rpc.Remote, cat
 			since = names[len(names)-1]
 		}
 	}
+	begun := event.NoNum
 	for first := true; ; first = false {
-		change := p.lp.incidents.changed()
+		change, trigger := p.lp.incidents.state()
+		if ours && trigger.Record != nil && trigger.Num != begun {
+			begun = trigger.Num
+			e, err := trigger.Record.Event(trigger.Num, p.lp.incarnation)
+			if err == nil && !out.call(ctx, "incident_began", rpc.Pos(e.Dict())) {
+				return
+			}
+		}
 		for _, name := range store.Names(since) {
 			since = name
 			trigger, err := store.Trigger(name)
