@@ -2,11 +2,16 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -34,15 +39,16 @@ func newClassifyIncidentCommand() *cobra.Command {
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			failed := len(set.Errors()) > 0
-			for _, name := range args {
-				if cmd.Context().Err() != nil {
-					break
-				}
-				err := classifyFile(out, cmd.ErrOrStderr(), set, name, verbose)
-				if errors.Is(err, errSaid) {
-					failed = true
-				} else if err != nil {
+			for c := range classifyFiles(cmd.Context(), set, args, verbose) {
+				if _, err := out.Write(c.out.Bytes()); err != nil {
 					return err
+				}
+				if c.errs.Len() > 0 {
+					failed = true
+					if err := out.Flush(); err != nil {
+						return err
+					}
+					cmd.ErrOrStderr().Write(c.errs.Bytes())
 				}
 			}
 			if err := out.Flush(); err != nil {
@@ -59,9 +65,6 @@ func newClassifyIncidentCommand() *cobra.Command {
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show the trigger of incidents that are unknown")
 	return cmd
 }
-
-// errSaid is an error about which all has been said.
-var errSaid = errors.New("said")
 
 // loadRules loads the rules of dir and says what is wrong with single ones.
 func loadRules(errw io.Writer, dir string) (*classify.Rules, error) {
@@ -81,34 +84,69 @@ func loadRules(errw io.Writer, dir string) (*classify.Rules, error) {
 	return rules, nil
 }
 
-// classifyFile prints the categories of one incident file. errSaid is returned
-// for what concerns this file only.
-func classifyFile(out *bufio.Writer, errw io.Writer, rules *classify.Rules, name string, verbose bool) error {
+// classified is what is printed of one incident file.
+type classified struct{ out, errs bytes.Buffer }
+
+// classifyFiles yields what is printed of each file, in their order; several are
+// worked on at once.
+func classifyFiles(ctx context.Context, set *classify.Rules, names []string, verbose bool) iter.Seq[*classified] {
+	return func(yield func(*classified) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		workers := runtime.GOMAXPROCS(0)
+		order := make(chan chan *classified, 8*workers)
+		var loops sync.WaitGroup
+		defer loops.Wait()
+		defer cancel()
+		loops.Go(func() {
+			defer close(order)
+			free := make(chan struct{}, workers)
+			for _, name := range names {
+				done := make(chan *classified, 1)
+				select {
+				case order <- done:
+				case <-ctx.Done():
+					return
+				}
+				free <- struct{}{}
+				loops.Go(func() {
+					done <- classifyFile(set, name, verbose)
+					<-free
+				})
+			}
+		})
+		for done := range order {
+			if !yield(<-done) {
+				return
+			}
+		}
+	}
+}
+
+// classifyFile makes what is printed of one incident file.
+func classifyFile(set *classify.Rules, name string, verbose bool) *classified {
+	c := &classified{}
 	inc, err := classify.Open(name)
 	if err != nil {
-		fmt.Fprintf(errw, "flogtool classify-incident: %v\n", err)
-		return errSaid
+		fmt.Fprintf(&c.errs, "flogtool classify-incident: %v\n", err)
+		return c
 	}
 	defer inc.Close()
-	result := rules.Classify(&inc.Incident)
-	fmt.Fprintf(out, "%s: %s\n", name, strings.Join(result.Categories, ","))
+	result := set.Classify(&inc.Incident)
+	fmt.Fprintf(&c.out, "%s: %s\n", name, strings.Join(result.Categories, ","))
 	if verbose && len(result.Categories) == 1 && result.Categories[0] == classify.Unknown {
-		showTrigger(out, inc.Trigger)
+		showTrigger(&c.out, inc.Trigger)
 	}
 	for _, e := range result.Errors {
-		out.Flush()
-		fmt.Fprintln(errw, e)
-		err = errSaid
+		fmt.Fprintln(&c.errs, e)
 	}
 	if damage, ok := errors.AsType[*flogfile.DamageError](inc.Damage()); ok {
-		fmt.Fprintf(errw, "flogtool classify-incident: %v\n", damage)
-		err = errSaid
+		fmt.Fprintf(&c.errs, "flogtool classify-incident: %v\n", damage)
 	}
-	return err
+	return c
 }
 
 // showTrigger prints what one needs to write a rule.
-func showTrigger(out *bufio.Writer, trigger *event.Event) {
+func showTrigger(out io.Writer, trigger *event.Event) {
 	fmt.Fprintln(out, event.Format(trigger))
 	fmt.Fprintf(out, "%s\n", trigger.AppendJSON(nil))
 	if failure, ok := trigger.Get("failure"); ok {

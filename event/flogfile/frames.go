@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
@@ -35,6 +36,16 @@ type frame struct {
 	lines  int
 }
 
+// frameDecoder decodes whole frames for everybody: it keeps nothing between
+// them, and making one costs more than a small file.
+var frameDecoder = sync.OnceValue(func() *zstd.Decoder {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(4*maxLine))
+	if err != nil {
+		panic(err) // our options do not fit each other
+	}
+	return dec
+})
+
 // openFrames returns a Reader of the wanted frames of f, nil if f has no index.
 func openFrames(f *os.File, name string, want Want) *Reader {
 	st, err := f.Stat()
@@ -45,20 +56,15 @@ func openFrames(f *os.File, name string, want Want) *Reader {
 	if x == nil || len(x.frames) == 0 {
 		return nil
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(4*maxLine))
-	if err != nil {
-		return nil
-	}
+	dec := frameDecoder()
 	frames := &frameReader{file: f, dec: dec, index: x, places: x.selected(want), number: 1}
 	// The first frame begins with the magic line; without it this is no flog file.
 	var first Block
 	head := make([]byte, x.frames[0].stored)
 	if _, err := f.ReadAt(head, 0); err != nil {
-		dec.Close()
 		return nil
 	}
 	if first.Data, err = dec.DecodeAll(head, nil); err != nil || len(first.Data) < len(Magic) || string(first.Data[:len(Magic)]) != Magic {
-		dec.Close()
 		return nil
 	}
 	for _, place := range frames.places {
@@ -100,10 +106,7 @@ func (r *frameReader) next(b *Block) bool {
 	return true
 }
 
-func (r *frameReader) Close() error {
-	r.dec.Close()
-	return r.file.Close()
-}
+func (r *frameReader) Close() error { return r.file.Close() }
 
 // unpack makes b's lines of its frame. A damaged one is noted; the frames after
 // it do not depend on it.
