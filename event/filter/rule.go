@@ -336,6 +336,12 @@ func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
 				}
 			}
 			return
+		case *ast.BuiltinNode:
+			clause(n, depth, lets)
+			if len(n.Arguments) > 0 && !isLiteral(n.Arguments[0]) {
+				walk(n.Arguments[0], depth+1, lets)
+			}
+			return
 		case *ast.UnaryNode:
 			clause(n, depth, lets)
 			walk(n.Node, depth+1, lets)

@@ -136,6 +136,7 @@ func TestExplain(t *testing.T) {
    facility == "a" = false
     facility = ""
    any(events, .num == 5) = true
+    events = 100 events
 `
 	if b.String() != want {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
