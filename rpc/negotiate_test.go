@@ -25,8 +25,8 @@ type raw struct {
 	id   rpc.TubID
 }
 
-// rawKey makes an identity. The returned Tub is closed.
-func rawKey(t testing.TB, beside rpc.TubID, greater bool) (tls.Certificate, rpc.TubID) {
+// keyFile makes an identity whose TubID is greater or less than another.
+func keyFile(t testing.TB, beside rpc.TubID, greater bool) (file string, id rpc.TubID) {
 	t.Helper()
 	for {
 		file := filepath.Join(t.TempDir(), "tub.pem")
@@ -35,15 +35,21 @@ func rawKey(t testing.TB, beside rpc.TubID, greater bool) (tls.Certificate, rpc.
 			t.Fatal(err)
 		}
 		tub.Close()
-		if (tub.ID() > beside) != greater {
-			continue
+		if (tub.ID() > beside) == greater {
+			return file, tub.ID()
 		}
-		cert, err := tls.LoadX509KeyPair(file, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert, tub.ID()
 	}
+}
+
+// rawKey is keyFile for a raw peer.
+func rawKey(t testing.TB, beside rpc.TubID, greater bool) (tls.Certificate, rpc.TubID) {
+	t.Helper()
+	file, id := keyFile(t, beside, greater)
+	cert, err := tls.LoadX509KeyPair(file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, id
 }
 
 // dialRaw opens a connection to f's first hint and goes as far as TLS.

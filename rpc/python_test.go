@@ -218,13 +218,15 @@ run(setup)
 }
 
 // pythonClient is a Python program that connects to the FURL in its first
-// argument and does what body says, one deferred after the other.
-func pythonClient(t testing.TB, f rpc.FURL, body string) *foolscaptest.Proc {
+// argument and does what body says, one deferred after the other. Its key was
+// made by us, so that it can be chosen who is the master.
+func pythonClient(t testing.TB, f rpc.FURL, master bool, body string) *foolscaptest.Proc {
 	t.Helper()
+	key, _ := keyFile(t, f.Tub, master)
 	return foolscaptest.Start(t, pythonTub+`
 @defer.inlineCallbacks
 def setup():
-    tub = newTub()
+    tub = newTub(certFile=sys.argv[2])
     target = yield tub.getReference(sys.argv[1])
     say("connected")
 `+body+`
@@ -232,5 +234,11 @@ def setup():
     yield tub.stopService()
     reactor.stop()
 run(setup)
-`, f.String())
+`, f.String(), key)
+}
+
+// pythonProgram runs body with the definitions of every Python peer.
+func pythonProgram(t testing.TB, body string, args ...string) *foolscaptest.Proc {
+	t.Helper()
+	return foolscaptest.Start(t, pythonTub+body, args...)
 }
