@@ -29,6 +29,7 @@ var parts = []struct {
 }{
 	{"rpc", benchRPC},
 	{"recorder", benchRecorder},
+	{"publishing", benchPublishing},
 	{"gatherer", benchGatherer},
 }
 

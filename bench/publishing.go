@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/rpc"
+)
+
+func logRequest(lp *logport.Logport, i int) {
+	lp.Log(context.Background(), slog.LevelInfo, "request served",
+		slog.String("path", "/v1/orders"), slog.Int("status", i), slog.Float64("ms", 1.25))
+}
+
+// connectTo returns a reference to lp's publisher over TLS on loopback.
+func connectTo(lp *logport.Logport, features string) (*rpc.Remote, *rpc.Tub, error) {
+	tub, err := rpc.NewTub(rpc.Config{Features: features})
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := lp.FURL()
+	if err != nil {
+		return nil, tub, err
+	}
+	furl, err := rpc.ParseFURL(text)
+	if err != nil {
+		return nil, tub, err
+	}
+	r, err := tub.Connect(context.Background(), furl)
+	return r, tub, err
+}
+
+func benchPublishing(r *report) {
+	ours, dropped, err := oursToOurs(3 * time.Second)
+	if err != nil {
+		r.Errorf("ours to ours: %v", err)
+		return
+	}
+	r.Row("ours to ours, events of three attributes, decoded", ours, "events/s")
+	r.Row("of them dropped", float64(dropped), "events")
+	plain, err := oursToOriginalMethods(2 * time.Second)
+	if err != nil {
+		r.Errorf("by the original's methods: %v", err)
+	}
+	r.Row("ours to ours, by the original's methods", plain, "events/s")
+	original, err := originalToItself()
+	if err != nil {
+		r.Errorf("the original: %v", err)
+		return
+	}
+	r.Row("the original to itself", original, "events/s")
+	r.Ratio("publishing-vs-foolscap", ours/original)
+
+	none, stalled := stalledSubscribers(r)
+	r.Row("logging, nobody subscribed", none, "ns/event")
+	r.Row("logging, ten stalled subscribers", stalled, "ns/event")
+	r.Ratio("publishing-ten-stalled-vs-none", stalled/none)
+}
+
+// oursToOurs logs as fast as the subscriber takes it, and counts what arrives
+// and is decoded.
+func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) {
+	lp, err := logport.Open(logport.Config{})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer lp.Close()
+	remote, tub, err := connectTo(lp, logport.Features)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer tub.Close()
+	var delivered, lost atomic.Uint64
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- logport.Subscribe(ctx, remote, logport.SubscribeOptions{CatchUp: true}, func(b *logport.Batch) error {
+			for num, rec := range b.Records() {
+				if _, err := rec.Event(num, b.Incarnation); err != nil {
+					return err
+				}
+			}
+			delivered.Add(uint64(b.Count))
+			lost.Add(b.Dropped)
+			return nil
+		})
+	}()
+	start, logged := time.Now(), 0
+	for time.Since(start) < d {
+		// Paced: no more under way than the window takes.
+		for uint64(logged) > delivered.Load()+lost.Load()+10_000 {
+			select {
+			case err := <-done:
+				return 0, 0, err
+			default:
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+		for range 500 {
+			logRequest(lp, logged)
+			logged++
+		}
+	}
+	return float64(delivered.Load()) / time.Since(start).Seconds(), lost.Load(), nil
+}
+
+// oursToOriginalMethods is the same by subscribe_to_all, with ten in flight.
+func oursToOriginalMethods(d time.Duration) (float64, error) {
+	lp, err := logport.Open(logport.Config{})
+	if err != nil {
+		return 0, err
+	}
+	defer lp.Close()
+	remote, tub, err := connectTo(lp, "")
+	if err != nil {
+		return 0, err
+	}
+	defer tub.Close()
+	var delivered atomic.Uint64
+	observer := &rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
+		"msg": func(c *rpc.Call) (any, error) {
+			if _, ok := c.Args.Pos[0].(event.Dict); !ok {
+				return nil, fmt.Errorf("no event")
+			}
+			delivered.Add(1)
+			return nil, nil
+		},
+	}}
+	var subscription *rpc.Remote
+	if err := remote.Call(context.Background(), "subscribe_to_all", rpc.Pos(observer), &subscription); err != nil {
+		return 0, err
+	}
+	time.Sleep(50 * time.Millisecond) // its place in the stream begins
+	start, logged := time.Now(), 0
+	for time.Since(start) < d {
+		for uint64(logged) > delivered.Load()+1500 {
+			if time.Since(start) > 3*d {
+				return 0, fmt.Errorf("%d of %d events were delivered", delivered.Load(), logged)
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+		for range 100 {
+			logRequest(lp, logged)
+			logged++
+		}
+	}
+	return float64(delivered.Load()) / time.Since(start).Seconds(), nil
+}
+
+// stalledSubscribers measures one logged event with nobody and with ten
+// subscribers that never answer, in turns.
+func stalledSubscribers(r *report) (none, stalled float64) {
+	quiet := openForBench(r, logport.Config{})
+	defer quiet.Close()
+	watched := openForBench(r, logport.Config{})
+	defer watched.Close()
+	release := make(chan struct{})
+	for range 10 {
+		remote, tub, err := connectTo(watched, logport.Features)
+		if err != nil {
+			r.Errorf("%v", err)
+			return 0, 0
+		}
+		defer tub.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go logport.Subscribe(ctx, remote, logport.SubscribeOptions{}, func(*logport.Batch) error { <-release; return nil })
+	}
+	for watched.Stats().Subscribers < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	logTo := func(lp *logport.Logport) func(int) {
+		return func(n int) {
+			for i := range n {
+				logRequest(lp, i)
+			}
+		}
+	}
+	a, b := &candidate{log: logTo(quiet)}, &candidate{log: logTo(watched)}
+	compare(20, 100_000, []*candidate{a, b})
+	close(release) // before the Tubs are closed, which wait for their handlers
+	return a.best, b.best
+}
+
+// originalToItself has a Python program log to a Python subscriber in a process
+// of its own, as fast as its queue lets it, and returns the rate of arrival.
+func originalToItself() (float64, error) {
+	python := "/usr/bin/python3"
+	publisher := exec.Command(python, "-u", "-c", originalPublisher)
+	out, err := publisher.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := publisher.Start(); err != nil {
+		return 0, err
+	}
+	defer publisher.Wait()
+	defer publisher.Process.Kill()
+	furl, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	result, err := exec.CommandContext(ctx, python, "-u", "-c", originalSubscriber, strings.TrimSpace(furl)).Output()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(result)), 64)
+}
+
+const originalPublisher = `
+from twisted.internet import reactor, task
+from foolscap.api import Tub
+from foolscap.logging import log
+import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close()
+t = Tub()
+t.listenOn("tcp:%d:interface=127.0.0.1" % port)
+t.setLocation("tcp:127.0.0.1:%d" % port)
+t.startService()
+print(t.getLogPortFURL())
+n = [0]
+def some():
+    for i in range(20):
+        n[0] += 1
+        log.msg("request served", path="/v1/orders", status=n[0], ms=1.25)
+task.LoopingCall(some).start(0.01)
+reactor.run()
+`
+
+const originalSubscriber = `
+import sys, time
+from twisted.internet import reactor
+from foolscap.api import Tub, Referenceable
+from foolscap.logging.interfaces import RILogObserver
+from zope.interface import implementer
+@implementer(RILogObserver)
+class Observer(Referenceable):
+    n = 0
+    start = None
+    def remote_msg(self, d):
+        if self.start is None:
+            self.start = time.time()
+            reactor.callLater(3, self.done)
+        self.n += 1
+    def done(self):
+        print(self.n / (time.time() - self.start))
+        reactor.stop()
+t = Tub()
+t.startService()
+o = Observer()
+d = t.getReference(sys.argv[1])
+d.addCallback(lambda p: p.callRemote("subscribe_to_all", o))
+d.addErrback(lambda f: (sys.stderr.write(str(f)), reactor.stop()))
+reactor.run()
+`
