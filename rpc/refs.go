@@ -78,7 +78,7 @@ func (m *message) object(obj Object) error {
 		return violationf("a %T cannot be sent: an Object must be comparable", obj)
 	}
 	m.c.mu.Lock()
-	full := len(m.c.t.exports) >= m.c.tub.cfg.Limits.Exports && m.c.t.exported[obj] == nil
+	full := len(m.c.t.exports)+len(m.slots) >= m.c.tub.cfg.Limits.Exports && m.c.t.exported[obj] == nil
 	m.c.mu.Unlock()
 	if full {
 		return &Violation{Reason: fmt.Sprintf("the peer holds %d objects already", m.c.tub.cfg.Limits.Exports), Err: ErrLimit}
