@@ -35,7 +35,7 @@ fmt:
 	$(TOOL) gofumpt -l -w .
 
 bench:
-	cd bench && $(GO) run . $(PARTS)
+	cd bench && $(GO) run .
 
 $(PARTS:%=bench-%): bench-%:
 	cd bench && $(GO) run . $*

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/flogtool/flogtool/event/filter"
 )
 
 // TestREADME keeps what the README shows equal to what is compiled and there.
@@ -23,6 +25,14 @@ func TestREADME(t *testing.T) {
 	_, program, _ := strings.Cut(string(source), "\npackage main")
 	if !strings.Contains(readme, "```go\npackage main"+program+"```") {
 		t.Error("the example in README.md is not examples/quickstart/main.go")
+	}
+
+	// The rule in it is one.
+	rule := regexp.MustCompile("(?s)```\n(// The pool.*?)```").FindStringSubmatch(readme)
+	if rule == nil {
+		t.Error("README.md shows no rule")
+	} else if _, err := filter.CompileRule(rule[1]); err != nil {
+		t.Errorf("the rule in README.md: %v", err)
 	}
 
 	// Its first screen has the two commands that a reader tries first.

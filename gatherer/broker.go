@@ -151,7 +151,11 @@ func (b *broker) startServer(root *os.Root) error {
 	said := &serverLog{log: b.log}
 	s.SetLoggerV2(said, false, false, false)
 	s.Start()
-	if !s.ReadyForConnections(10*time.Second) || !s.JetStreamEnabled() {
+	ready := false
+	for end := time.Now().Add(10 * time.Second); !ready && s.Running() && time.Now().Before(end); {
+		ready = s.ReadyForConnections(100 * time.Millisecond)
+	}
+	if !ready || !s.JetStreamEnabled() {
 		return fmt.Errorf("gatherer: embedded NATS server did not start: %s", said.worst())
 	}
 	if b.cfg.Listen != "" {
@@ -394,6 +398,9 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("NATS server", "says", fmt.Sprintf(format, v...))
 }
 func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Plaintext passwords") {
+		return // they are in memory only: no configuration of the server has them
+	}
 	l.log.Warn("NATS server", "says", fmt.Sprintf(format, v...))
 }
 func (l *serverLog) Errorf(format string, v ...any) {

@@ -170,7 +170,7 @@ func TestKilledAnywhere(t *testing.T) {
 // TestOriginalDirectories: a directory that the original made and ran is taken
 // over with its key and FURL, and with what is in it.
 func TestOriginalDirectories(t *testing.T) {
-	tool, twistd := foolscaptest.Tool(t, "flogtool"), foolscaptest.Tool(t, "twistd")
+	tool, python := foolscaptest.Tool(t, "flogtool"), foolscaptest.Python(t)
 	for _, kind := range []string{"create-gatherer", "create-incident-gatherer"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "original")
@@ -182,7 +182,7 @@ func TestOriginalDirectories(t *testing.T) {
 			if out, err := exec.Command(tool, append(args, dir)...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			cmd := exec.Command(twistd, "--nodaemon", "--python", "gatherer.tac")
+			cmd := exec.Command(python, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--python", "gatherer.tac")
 			cmd.Dir = dir
 			original := foolscaptest.Run(t, cmd)
 			furl := original.Expect(t, "Gatherer waiting at: (pb://.*)$")[1]
@@ -214,7 +214,7 @@ func TestOriginalDirectories(t *testing.T) {
 			}
 			a = startApp(t, base, furl)
 			a.do(t, `IncidentReporter.TRAILING_DELAY = None`)
-			g.said.wait(t, "asking for incidents", a.tub, "after=incident-")
+			g.said.wait(t, "gathering incidents", a.tub, "after=incident-")
 			a.do(t, `log.msg("after", level=log.WEIRD)`)
 			g.said.wait(t, "incident published")
 			if got := listAll(t, dir); len(got) != 2 || !strings.HasSuffix(got[0], ".bz2") || !strings.HasSuffix(got[1], ".zst") {

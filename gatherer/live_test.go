@@ -217,7 +217,7 @@ func TestPythonIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startApp(t, t.TempDir(), g.furl)
-	g.said.wait(t, "publisher connected", a.tub)
+	g.said.wait(t, "gathering incidents", a.tub)
 
 	for i := range 20 {
 		a.do(t, fmt.Sprintf(`log.msg("noisy %d", level=log.NOISY, facility="pump")`, i))

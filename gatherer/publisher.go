@@ -163,7 +163,6 @@ func shortened(ev *event.Event, length, limit int) *event.Event {
 func (p *publisher) gatherIncidents(ctx context.Context) {
 	for ctx.Err() == nil {
 		since := secondOf(p.reset())
-		p.log.Info("asking for incidents", "after", since)
 		observer := &rpc.Methods{Name: observerInterface, Map: map[string]func(*rpc.Call) (any, error){
 			"new_incident": p.newIncident, "done_with_incident_catchup": p.caughtUp, "done": ignore,
 		}}
@@ -178,6 +177,7 @@ func (p *publisher) gatherIncidents(ctx context.Context) {
 			}
 			return
 		}
+		p.log.Info("gathering incidents", "after", since)
 		p.fetchAll(ctx)
 		if subscription != nil && ctx.Err() == nil { // more was announced than is kept: once more
 			if err := subscription.Call(ctx, "unsubscribe", rpc.Args{}, nil); err != nil && ctx.Err() == nil {
