@@ -18,10 +18,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/flogtool/flogtool/event/flogfile"
 )
@@ -31,8 +33,9 @@ type Dump struct {
 	Files    []string  // as [Expand] returns them
 	In       io.Reader // for the file "-"
 	Style    Style
-	Select   *Select // nil is all
-	Follow   bool    // wait for what is added to the files
+	Select   *Select  // nil is all
+	Follow   bool     // wait for what is added to the files
+	Watch    []string // with Follow: directories in which new files are followed too
 	Out      io.Writer
 	Notes    io.Writer // what concerns the files and not the events
 	Progress *Progress // may be nil
@@ -350,31 +353,85 @@ func (v *view) end(sel *Select) error {
 	return v.err
 }
 
-// follow shows what is added to the files, until ctx is done.
+// follow shows what is added to the files, until ctx is done. Compressed files do
+// not grow: they are shown first. In directories new files are looked for.
 func (d *Dump) follow(ctx context.Context) error {
+	var done, growing []string
+	for _, name := range d.Files {
+		if name == "-" || strings.HasSuffix(name, ".flog") || !flogfile.IsName(name) {
+			growing = append(growing, name)
+		} else {
+			done = append(done, name)
+		}
+	}
 	var mu sync.Mutex // around out and the first error
 	var first error
+	fail := func(err error) {
+		if err != nil {
+			mu.Lock()
+			first = errors.Join(first, err)
+			mu.Unlock()
+		}
+	}
+	if len(done) > 0 {
+		s := &sources{names: done, want: d.Select.want()}
+		fail(d.sequential(ctx, s))
+		fail(s.err())
+	}
+	seen := make(map[string]bool)
 	var loops sync.WaitGroup
-	for _, name := range d.Files {
-		loops.Go(func() {
-			if err := d.followFile(ctx, name, &mu); err != nil {
-				mu.Lock()
-				first = errors.Join(first, err)
-				mu.Unlock()
+	start := func(name string) {
+		seen[logKey(name)] = true
+		loops.Go(func() { fail(d.followFile(ctx, name, &mu)) })
+	}
+	for _, name := range done {
+		seen[logKey(name)] = true
+	}
+	for _, name := range growing {
+		start(name)
+	}
+	for len(d.Watch) > 0 {
+		select {
+		case <-ctx.Done():
+			loops.Wait()
+			return first
+		case <-time.After(5 * pollEvery):
+		}
+		files, err := Expand(d.Watch)
+		if err != nil {
+			continue // a directory may be gone for a moment, or empty
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, ".flog") && !seen[logKey(name)] {
+				start(name)
 			}
-		})
+		}
 	}
 	loops.Wait()
 	return first
 }
 
+// logKey is what stays of a log's name when it is rotated and compressed.
+func logKey(name string) string {
+	if key, _, ok := strings.Cut(name, "---to-"); ok {
+		return key
+	}
+	key, _, _ := strings.Cut(name, ".flog")
+	return key
+}
+
 func (d *Dump) followFile(ctx context.Context, name string, mu *sync.Mutex) error {
 	for ctx.Err() == nil {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
+		var f *os.File
+		var src io.Reader = d.In
+		if name != "-" {
+			var err error
+			if f, err = os.Open(name); err != nil {
+				return err
+			}
+			src = &growing{ctx: ctx, name: name, file: f}
 		}
-		r, err := flogfile.NewReader(&growing{ctx: ctx, name: name, file: f}, name)
+		r, err := flogfile.NewReader(src, name)
 		if err != nil {
 			f.Close()
 			if ctx.Err() != nil {
@@ -383,16 +440,16 @@ func (d *Dump) followFile(ctx context.Context, name string, mu *sync.Mutex) erro
 			return err
 		}
 		p := d.printer(r)
-		if len(d.Files) > 1 {
-			p.label = name + "| "
+		if len(d.Files) > 1 || len(d.Watch) > 0 {
+			p.label = filepath.Base(name) + "| "
 		}
 		var buf []byte
 		for {
 			l, err := r.Next()
 			if err != nil {
 				f.Close()
-				if err != io.EOF {
-					return err
+				if err != io.EOF || name == "-" {
+					return notEOF(err)
 				}
 				break
 			}
@@ -406,9 +463,18 @@ func (d *Dump) followFile(ctx context.Context, name string, mu *sync.Mutex) erro
 			}
 		}
 		if _, err := os.Stat(name); err != nil && ctx.Err() == nil {
-			fmt.Fprintf(d.Notes, "flogtool dump: %s is gone\n", name)
-			return nil
+			if len(d.Watch) == 0 {
+				fmt.Fprintf(d.Notes, "flogtool dump: %s is gone\n", name)
+			}
+			return nil // rotated: the watch finds the next
 		}
 	}
 	return nil
+}
+
+func notEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }

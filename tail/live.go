@@ -135,7 +135,6 @@ type shown struct {
 	text   string
 	event  *live
 	header event.Dict
-	flush  bool
 }
 
 // show is the one goroutine that writes: events of several connections come by
@@ -234,7 +233,6 @@ type seen struct {
 	any         bool
 	rejoined    bool // connected again: what was shown before is not shown again
 	noted       bool // the gap was stated
-	missed      event.Num
 }
 
 // retryMin and retryMax bound the wait between attempts to connect; taste.
@@ -384,7 +382,7 @@ func (l *follower) msg(ctx context.Context, c *rpc.Call) (any, error) {
 		return nil, rpc.Errorf("builtins.TypeError", "logmsg must be a dict")
 	}
 	ev := event.FromDict(d)
-	show, missed := l.note1(ev)
+	show, missed := l.came(ev)
 	if missed != "" {
 		l.say(missed)
 	}
@@ -400,10 +398,10 @@ func (l *follower) msg(ctx context.Context, c *rpc.Call) (any, error) {
 	return nil, nil
 }
 
-// note1 notes that an event came. It reports whether it is to be shown, and
+// came notes that an event came. It reports whether it is to be shown, and
 // after a lost connection what is missing between the last event shown and this
 // one.
-func (l *follower) note1(ev *event.Event) (show bool, missed string) {
+func (l *follower) came(ev *event.Event) (show bool, missed string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.seen

@@ -299,7 +299,6 @@ type growing struct {
 	name string
 	file *os.File
 	at   int64
-	note func(text string)
 }
 
 // pollEvery is how often a file is looked at for more; a watch of the kernel's

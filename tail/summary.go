@@ -127,13 +127,12 @@ func (s *summary) rate() (line string, perBar float64) {
 	if !s.any {
 		return "", 0
 	}
-	span := s.last - s.first
-	bars := min(sparkWidth, int(span/float64(s.width))+1)
-	perBar = max(span, 1) / float64(bars)
-	counts := make([]int, bars)
+	start := math.Floor(s.first)
+	perBar = max(float64(s.width), (s.last-start)/sparkWidth)
+	counts := make([]int, int((s.last-start)/perBar)+1)
 	for at, n := range s.seconds {
-		i := int((float64(at*s.width) - s.first) / perBar)
-		counts[min(max(i, 0), bars-1)] += n
+		i := int((float64(at*s.width) - start) / perBar)
+		counts[min(max(i, 0), len(counts)-1)] += n
 	}
 	top := slices.Max(counts)
 	var b strings.Builder

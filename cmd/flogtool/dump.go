@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,11 @@ func newDumpCommand() *cobra.Command {
 			}
 			if d.Files, err = tail.Expand(args); err != nil {
 				return err
+			}
+			for _, arg := range args {
+				if st, err := os.Stat(arg); err == nil && st.IsDir() && d.Follow {
+					d.Watch = append(d.Watch, arg)
+				}
 			}
 			d.In, d.Notes = cmd.InOrStdin(), cmd.ErrOrStderr()
 			out, finish := cmd.OutOrStdout(), func() error { return nil }

@@ -68,10 +68,11 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 	}
 	now := time.Now().In(localZone())
 	if s.since != "" {
-		sel.Since, err = tail.ParseTime(s.since, now)
-		usage("since", err)
+		var e error
+		sel.Since, e = tail.ParseTime(s.since, now)
+		usage("since", e)
 	}
-	if s.until != "" && err == nil {
+	if s.until != "" {
 		var e error
 		sel.Until, e = tail.ParseTime(s.until, now)
 		usage("until", e)
@@ -95,9 +96,6 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 		usage("last", fmt.Errorf("a negative number of events"))
 	}
 	if err != nil {
-		if _, ok := err.(usageError); !ok {
-			err = usageError{err}
-		}
 		return nil, err
 	}
 	return sel, nil
@@ -184,7 +182,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// completeEvents completes the values of options that stand in files: names of
+// completeSelect completes the values of options that stand in files: names of
 // levels and facilities.
 func completeSelect(cmd *cobra.Command) {
 	must := func(err error) {

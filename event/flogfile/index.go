@@ -248,9 +248,6 @@ type Want struct {
 	Facility     string      // it and its dotted children; "" is all
 }
 
-// all reports whether nothing may be passed over.
-func (w Want) all() bool { return w == Want{} }
-
 // match reports whether frame f may have what is wanted.
 func (w *Want) match(f *frameInfo, facilities []bool) bool {
 	if f.flags != 0 {
