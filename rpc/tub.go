@@ -52,7 +52,7 @@ type Config struct {
 	// they would return a *RemoteError. nil means true.
 	ExposeRemoteExceptionTypes *bool
 
-	Copyables   []CopyableType // Go types that travel by value; see RegisterCopyable
+	Copyables   []CopyableType // Go types that travel by value: see [Copyable]
 	AnyCopyable bool           // let copyables of other classes arrive as *banana.Copyable; default: a Violation
 	Interfaces  []*Interface   // remote interfaces whose calls are checked
 
