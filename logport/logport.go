@@ -50,6 +50,8 @@ type Config struct {
 	Location  string   // hints for the FURL; default from Listen
 	Gatherers []string // FURLs, or files of FURLs, one a line; re-read when they change
 
+	AllowControl bool // offer gatherers of ours the control object too
+
 	TrailingDelay  time.Duration // recorded after a trigger; default 5s, negative for none
 	TrailingEvents int           // recorded after a trigger at most; default 100, negative for none
 
@@ -90,11 +92,17 @@ type Logport struct {
 	versions  versions
 	incidents *incidents
 	pump      *pump
-	publisher *publisher
+	subs      subscriptions
+	temporary temporary
 	slot      *slot     // nil in memory
 	box       *blackBox // nil in memory
 	tub       *rpc.Tub
-	furl      atomic.Pointer[rpc.FURL]
+	doors     []*door // what the furl files lead to
+
+	furl, controlFURL atomic.Pointer[rpc.FURL]
+
+	offered        *publisher   // what gatherers are offered
+	offeredControl *rpc.Methods // and, if Config says so, this
 
 	ctx    context.Context // ends when Close begins
 	stop   context.CancelCauseFunc
@@ -141,7 +149,7 @@ func Open(cfg Config) (*Logport, error) {
 
 	lp.incidents = newIncidents(lp, lp.openStore())
 	lp.pump = newPump(lp.rings)
-	lp.publisher = newPublisher(lp)
+	lp.offered, lp.offeredControl = lp.newPublisher(lp.late), newControl(lp.late, lp)
 	if err := lp.openTub(); err != nil {
 		lp.report(unusual, "the logport is not offered", slog.String("err", err.Error()))
 	}
@@ -217,17 +225,12 @@ func (lp *Logport) openTub() error {
 	if err := tub.SetLocation(location); err != nil {
 		return err
 	}
-	var furl rpc.FURL
-	if lp.slot != nil {
-		furl, err = tub.RegisterFile(&lp.publisher.methods, lp.slot.file(furlFile))
-		lp.slot.linkFURL()
-	} else {
-		furl, err = tub.Register(&lp.publisher.methods, "")
-	}
-	if err != nil {
+	if err := lp.openDoors(); err != nil {
 		return err
 	}
-	lp.furl.Store(&furl)
+	if lp.slot != nil {
+		lp.wg.Go(func() { lp.watchDoors(lp.ctx) })
+	}
 	return nil
 }
 
@@ -370,6 +373,42 @@ func (lp *Logport) SetThreshold(facility string, level event.Level) {
 		a.t.settings.thresholds = map[string]event.Level{}
 	}
 	a.t.settings.thresholds[facility] = level
+	lp.applyThresholds()
+}
+
+// Threshold returns the level below which events of facility are not made.
+func (lp *Logport) Threshold(facility string) event.Level {
+	lp.rings.mu.Lock()
+	defer lp.rings.mu.Unlock()
+	return lp.rings.t.settings.threshold(facility)
+}
+
+// ownThreshold returns the setting that facility itself has, if any.
+func (lp *Logport) ownThreshold(facility string) (l event.Level, ok bool) {
+	lp.rings.mu.Lock()
+	defer lp.rings.mu.Unlock()
+	l, ok = lp.rings.t.settings.thresholds[facility]
+	return l, ok
+}
+
+func (lp *Logport) ownThresholds() map[string]event.Level {
+	lp.rings.mu.Lock()
+	defer lp.rings.mu.Unlock()
+	return maps.Clone(lp.rings.t.settings.thresholds)
+}
+
+func (lp *Logport) unsetThreshold(facility string) {
+	a := lp.rings
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.t.settings.thresholds, facility)
+	lp.applyThresholds()
+}
+
+// applyThresholds gives the facilities their thresholds. Its caller holds the
+// rings' lock.
+func (lp *Logport) applyThresholds() {
+	a := lp.rings
 	for name, f := range *a.facilities.Load() {
 		f.threshold.Store(int32(a.t.settings.threshold(name)))
 	}
@@ -476,8 +515,8 @@ func (lp *Logport) Stats() Stats {
 		Events:            lp.rings.next.Load(),
 		Triggers:          lp.incidents.declared.Load(),
 		Incidents:         lp.incidents.recorded.Load(),
-		Subscribers:       int(lp.publisher.active.Load()),
-		SubscriberDropped: lp.publisher.dropped.Load(),
+		Subscribers:       int(lp.subs.active.Load()),
+		SubscriberDropped: lp.subs.dropped.Load(),
 		PinLost:           pinLost,
 	}
 }
@@ -492,9 +531,10 @@ func (lp *Logport) Close() error {
 	var errs []error
 	lp.closed.Do(func() {
 		lp.stop(ErrClosed)
+		lp.temporary.endAll()
 		lp.wg.Wait()
 		timer := time.AfterFunc(closeWait, lp.giveUp)
-		lp.publisher.wg.Wait()
+		lp.subs.wg.Wait()
 		lp.copiers.Wait()
 		timer.Stop()
 		lp.giveUp()

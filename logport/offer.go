@@ -125,7 +125,10 @@ func readFURLs(path string) ([]string, error) {
 // offer gives a gatherer the logport, as the original does: a call without
 // answer, with the TubID in bytes. Spec: foolscap-wire.md section 6.6.
 func (lp *Logport) offer(ctx context.Context, gatherer *rpc.Remote) {
-	err := gatherer.Send("logport", rpc.Pos([]byte(lp.tub.ID()), &lp.publisher.methods))
+	err := gatherer.Send("logport", rpc.Pos([]byte(lp.tub.ID()), lp.offered.methods))
+	if err == nil && lp.cfg.AllowControl && Ours(gatherer.Peer()) {
+		err = gatherer.Send("flog_control", rpc.Pos([]byte(lp.tub.ID()), lp.offeredControl))
+	}
 	if err != nil {
 		lp.cfg.Log.Info("offer to gatherer", "tub", gatherer.Peer().TubID(), "err", err)
 		return

@@ -30,17 +30,21 @@ const (
 // Spec: foolscap-wire.md sections 6.3 to 6.7.
 type publisher struct {
 	lp      *Logport
-	methods rpc.Methods
-
-	dropped atomic.Uint64 // events that subscribers missed
-	active  atomic.Int64  // subscriptions
-
-	wg sync.WaitGroup
+	ctx     context.Context // ends its subscriptions, and its methods
+	methods *rpc.Methods
 }
 
-func newPublisher(lp *Logport) *publisher {
-	p := &publisher{lp: lp}
-	p.methods = rpc.Methods{Name: riPublisher, Map: map[string]func(*rpc.Call) (any, error){
+// subscriptions are those of all a Logport's publishers.
+type subscriptions struct {
+	dropped atomic.Uint64 // events that they missed
+	active  atomic.Int64
+	wg      sync.WaitGroup
+}
+
+// newPublisher makes a publisher that works until ctx ends.
+func (lp *Logport) newPublisher(ctx context.Context) *publisher {
+	p := &publisher{lp: lp, ctx: ctx}
+	p.methods = guarded(ctx, riPublisher, map[string]func(*rpc.Call) (any, error){
 		"get_versions":           p.getVersions,
 		"get_pid":                func(*rpc.Call) (any, error) { return os.Getpid(), nil },
 		"subscribe_to_all":       p.subscribeToAll,
@@ -53,7 +57,7 @@ func newPublisher(lp *Logport) *publisher {
 		"flog_incidents": p.flogIncidents,
 		"flog_parts":     p.flogParts,
 		"flog_read":      p.flogRead,
-	}}
+	})
 	return p
 }
 
@@ -71,12 +75,12 @@ func (p *publisher) getVersions(*rpc.Call) (any, error) {
 // start runs serve for an observer until it returns, and gives it a context that
 // ends with the connection, with the subscription, or when Close waits no more.
 func (p *publisher) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx context.Context)) (any, error) {
-	ctx, stop := context.WithCancel(p.lp.late)
+	ctx, stop := context.WithCancel(p.ctx)
 	s := &rpc.Methods{Name: riSubscription, Map: map[string]func(*rpc.Call) (any, error){
 		"unsubscribe": func(*rpc.Call) (any, error) { stop(); return nil, nil },
 	}}
-	p.active.Add(1)
-	p.wg.Go(func() {
+	p.lp.subs.active.Add(1)
+	p.lp.subs.wg.Go(func() {
 		select {
 		case <-observer.Done():
 			stop()
@@ -85,8 +89,8 @@ func (p *publisher) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx cont
 	})
 	answered := make(chan struct{})
 	c.Then(func() { close(answered) })
-	p.wg.Go(func() {
-		defer p.active.Add(-1)
+	p.lp.subs.wg.Go(func() {
+		defer p.lp.subs.active.Add(-1)
 		defer stop()
 		select {
 		case <-answered: // the peer knows the subscription before its first event
@@ -161,7 +165,7 @@ func (p *publisher) sendEvents(ctx context.Context, observer *rpc.Remote, catchU
 		}
 		if rec == nil {
 			lost := f.takeLost().count
-			p.dropped.Add(lost)
+			p.lp.subs.dropped.Add(lost)
 			if n := t.add(lost); n > 0 {
 				p.lp.reportNow(event.Unusual, "a subscriber was too slow: events dropped",
 					slog.Uint64("dropped", n), slog.String("tub", string(observer.Peer().TubID())))

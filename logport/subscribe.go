@@ -65,6 +65,10 @@ func (b *Batch) Records() iter.Seq2[event.Num, event.Record] {
 // batch.
 var ErrBatch = errors.New("logport: not a batch of events")
 
+// ErrEnded is what a subscription ends with if the publisher ends it: its log was
+// closed, or the FURL it came by was withdrawn.
+var ErrEnded = errors.New("logport: the publisher has ended the subscription")
+
 // maxBatchSize is the size of a batch that a subscriber takes: one longest
 // record beside a full batch.
 const maxBatchSize = 4 * maxBatch
@@ -144,6 +148,10 @@ func Subscribe(ctx context.Context, publisher *rpc.Remote, o SubscribeOptions, h
 				return nil, err
 			}
 			return len(b.data), nil
+		},
+		"done": func(*rpc.Call) (any, error) {
+			cancel(ErrEnded)
+			return nil, nil
 		},
 	}}
 	options := event.Dict{{Key: "catch_up", Value: o.CatchUp}, {Key: "filter", Value: o.Filter}}

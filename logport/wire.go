@@ -91,7 +91,10 @@ func (p *publisher) flogSubscribe(c *rpc.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.start(c, observer, func(ctx context.Context) { p.sendBatches(ctx, observer, o) })
+	return p.start(c, observer, func(ctx context.Context) {
+		p.sendBatches(ctx, observer, o)
+		observer.Send("done", rpc.Args{}) // nothing more will come
+	})
 }
 
 // batch is what one call of an observer's `batch` carries.
@@ -150,7 +153,7 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 		}
 		num, rec, ok := f.next(ctx, b.count > 0, quiet)
 		if l := f.takeLost(); l.count > 0 {
-			p.dropped.Add(l.count)
+			p.lp.subs.dropped.Add(l.count)
 			// The loss stands before the next event: what is gathered goes first.
 			if b.count > 0 && !out.send(ctx, &b, p.lp.incarnation) {
 				return

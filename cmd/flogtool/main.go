@@ -36,6 +36,8 @@ var commands = []func() *cobra.Command{
 	newCreateIncidentGathererCommand,
 	newRunCommand,
 	newRecoverCommand,
+	newLevelCommand,
+	newFURLCommand,
 	newDemoCommand,
 	newVersionCommand,
 }

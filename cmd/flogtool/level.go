@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/rpc"
+	"github.com/flogtool/flogtool/rpc/banana"
+)
+
+func newLevelCommand() *cobra.Command {
+	var hold time.Duration
+	cmd := &cobra.Command{
+		Use:   "level [flags] TARGET [FACILITY=LEVEL...]",
+		Short: "Show or change, for a while, what a live process records",
+		Long: "Level shows from which level on the facilities of a live process make events, and\n" +
+			"changes that for a while: then the process falls back by itself. TARGET is the\n" +
+			"directory the process records in, one of its slots, or a control.furl or the FURL\n" +
+			"in it; a logport's FURL gives reading only. LEVEL is a name or a number; an empty\n" +
+			"FACILITY is the default for all.",
+		Example: "  flogtool level /var/lib/orders/flog\n" +
+			"  flogtool level /var/lib/orders/flog db.pool=NOISY --for 10m\n" +
+			"  flogtool level control.furl =UNUSUAL --for 1h",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var changes []thresholdChange
+			for _, arg := range args[1:] {
+				facility, level, ok := strings.Cut(arg, "=")
+				l, known := event.ParseLevel(level)
+				if !ok || !known {
+					return usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
+				}
+				changes = append(changes, thresholdChange{facility, l})
+			}
+			if hold < time.Second || hold > 24*time.Hour {
+				return usagef("--for must be from 1s to 24h")
+			}
+			furl, err := controlTarget(args[0])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
+			defer cancel()
+			return changeLevels(ctx, cmd, furl, changes, hold)
+		},
+	}
+	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "how long a change holds")
+	return cmd
+}
+
+type thresholdChange struct {
+	facility string
+	level    event.Level
+}
+
+// controlTarget returns the FURL that a command line's TARGET means.
+func controlTarget(target string) (rpc.FURL, error) {
+	if strings.HasPrefix(target, "pb:") {
+		return rpc.ParseFURL(target)
+	}
+	file := target
+	if info, err := os.Stat(target); err != nil {
+		return rpc.FURL{}, err
+	} else if info.IsDir() {
+		if file, err = logport.FURLFile(target, "control"); err != nil {
+			return rpc.FURL{}, err
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return rpc.FURL{}, err
+	}
+	furl, err := rpc.ParseFURL(strings.TrimSpace(string(data)))
+	if err != nil {
+		return rpc.FURL{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return furl, nil
+}
+
+func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []thresholdChange, hold time.Duration) error {
+	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
+	if err != nil {
+		return err
+	}
+	defer tub.Close()
+	control, err := tub.Connect(ctx, furl)
+	if err != nil {
+		return err
+	}
+	if control.Interface() != "" {
+		return errors.New("this is a logport's FURL, which gives reading only: changing levels takes the FURL in control.furl")
+	}
+	for _, c := range changes {
+		args := rpc.Pos(c.facility, int64(c.level), int64(hold/time.Second))
+		if err := control.Call(ctx, "set_threshold", args, nil); err != nil {
+			return fmt.Errorf("set the threshold of %q: %w", c.facility, err)
+		}
+	}
+	var answer any
+	if err := control.Call(ctx, "get_thresholds", rpc.Args{}, &answer); err != nil {
+		return err
+	}
+	thresholds, _ := answer.(event.Dict)
+	slices.SortFunc(thresholds, func(a, b event.Item) int {
+		x, _ := banana.Text(a.Key)
+		y, _ := banana.Text(b.Key)
+		return strings.Compare(x, y)
+	})
+	out := cmd.OutOrStdout()
+	for _, item := range thresholds {
+		facility, _ := banana.Text(item.Key)
+		level, _ := banana.Int(item.Value)
+		if facility == "" {
+			facility = "(all others)"
+		}
+		note := ""
+		for _, c := range changes {
+			if c.facility == facility || c.facility == "" && facility == "(all others)" {
+				note = "  for " + hold.String()
+			}
+		}
+		fmt.Fprintf(out, "%-24s %s%s\n", facility, event.Level(level), note)
+	}
+	return nil
+}
+
+func newFURLCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "furl",
+		Short: "Show or withdraw the FURLs of a process",
+		Long: "A FURL is a permission: who knows it may use what is behind it. Furl show prints\n" +
+			"one, furl rotate withdraws it and prints the new one.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q: show and rotate are", args[0])
+			}
+			return usagef("must specify show or rotate")
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	sub := func(use, short, example string, f func(file string) (string, error)) *cobra.Command {
+		return &cobra.Command{
+			Use:     use + " DIR logport|control",
+			Short:   short,
+			Example: example,
+			Args:    cobra.ExactArgs(2),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if args[1] != "logport" && args[1] != "control" {
+					return usagef("%q is neither logport nor control", args[1])
+				}
+				file, err := logport.FURLFile(filepath.Clean(args[0]), args[1])
+				if err != nil {
+					return err
+				}
+				furl, err := f(file)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), furl)
+				return nil
+			},
+		}
+	}
+	cmd.AddCommand(
+		sub("show", "Print a FURL", "  flogtool furl show /var/lib/orders/flog logport", func(file string) (string, error) {
+			data, err := os.ReadFile(file)
+			return strings.TrimSpace(string(data)), err
+		}),
+		sub("rotate", "Give a FURL a new secret part and end what came in by the old one",
+			"  flogtool furl rotate /var/lib/orders/flog control", logport.RotateFURL))
+	return cmd
+}

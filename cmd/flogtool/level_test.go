@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/rpc"
+)
+
+func flogtoolRun(args ...string) (code int, out, errw string) {
+	var o, e bytes.Buffer
+	code = run(context.Background(), args, strings.NewReader(""), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func TestLevelCommand(t *testing.T) {
+	dir := t.TempDir()
+	lp, err := logport.Open(logport.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.Close()
+	lp.SetThreshold("db", event.Operational)
+
+	code, out, errw := flogtoolRun("level", dir)
+	if code != 0 || out != "(all others)             NOISY\ndb                       OPERATIONAL\n" {
+		t.Fatalf("level: exit code %d, output %q, errors %q", code, out, errw)
+	}
+	for _, target := range []string{dir, filepath.Join(dir, "0"), filepath.Join(dir, "0", "control.furl")} {
+		code, out, errw = flogtoolRun("level", target, "db.pool=NOISY", "--for", "1h", "=UNUSUAL")
+		want := "(all others)             UNUSUAL  for 1h0m0s\ndb                       OPERATIONAL\ndb.pool                  NOISY  for 1h0m0s\n"
+		if code != 0 || out != want {
+			t.Errorf("level %s: exit code %d, output %q, errors %q", target, code, out, errw)
+		}
+	}
+	if lp.Log(context.Background(), slog.LevelInfo, "m") != event.NoNum || lp.Threshold("db.pool.conn") != event.Noisy {
+		t.Error("the thresholds did not change")
+	}
+	logportFURL, _ := lp.FURL()
+	code, _, errw = flogtoolRun("level", logportFURL)
+	if code != 1 || !strings.Contains(errw, "control.furl") || strings.Count(errw, "\n") != 1 || strings.Contains(errw, logportFURL) {
+		t.Errorf("level with a logport's FURL: exit code %d, errors %q", code, errw)
+	}
+	for _, args := range [][]string{{"level"}, {"level", dir, "db"}, {"level", dir, "db=LOUD"}, {"level", dir, "db=NOISY", "--for", "1ms"}} {
+		if code, _, errw := flogtoolRun(args...); code != 2 {
+			t.Errorf("%q: exit code %d, want 2: %s", args, code, errw)
+		}
+	}
+	if code, _, errw := flogtoolRun("level", t.TempDir()); code != 1 || !strings.Contains(errw, "no control.furl") {
+		t.Errorf("level of an empty directory: exit code %d, errors %q", code, errw)
+	}
+}
+
+func TestThresholdFallsBack(t *testing.T) {
+	lp, err := logport.Open(logport.Config{Listen: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.Close()
+	lp.SetThresholdFor("db", event.Bad, 50*time.Millisecond)
+	lp.SetThresholdFor("db", event.Weird, 100*time.Millisecond)
+	if lp.Threshold("db") != event.Weird {
+		t.Error("the threshold did not change")
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for lp.Threshold("db") != event.Noisy {
+		if time.Now().After(deadline) {
+			t.Fatal("the threshold does not fall back")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	var told []string
+	for e := range lp.Buffered() {
+		told = append(told, e.Text("message"))
+	}
+	if all := strings.Join(told, ", "); !strings.HasSuffix(all, "a threshold was changed, a threshold was changed, a threshold has fallen back") {
+		t.Errorf("told: %s", all)
+	}
+}
+
+func TestFURLCommand(t *testing.T) {
+	dir := t.TempDir()
+	lp, err := logport.Open(logport.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.Close()
+	old, _ := lp.FURL()
+	code, out, errw := flogtoolRun("furl", "show", dir, "logport")
+	if code != 0 || out != old+"\n" {
+		t.Fatalf("furl show: exit code %d, output %q, errors %q", code, out, errw)
+	}
+	oldFURL, _ := rpc.ParseFURL(old)
+	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+	r, err := tub.Connect(t.Context(), oldFURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- logport.Subscribe(t.Context(), r, logport.SubscribeOptions{}, func(*logport.Batch) error { return nil })
+	}()
+
+	code, out, errw = flogtoolRun("furl", "rotate", dir, "logport")
+	fresh := strings.TrimSpace(out)
+	if code != 0 || fresh == old || !strings.HasPrefix(fresh, old[:strings.LastIndex(old, "/")]) {
+		t.Fatalf("furl rotate: exit code %d, output %q, errors %q", code, out, errw)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for now, _ := lp.FURL(); now != fresh; now, _ = lp.FURL() {
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not take the new FURL up")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	// What came in by the old one is over.
+	for lp.Stats().Subscribers > 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("the subscription by the old FURL lives on")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := <-ended; !errors.Is(err, logport.ErrEnded) {
+		t.Errorf("the subscriber is told %v", err)
+	}
+	if err := r.Call(t.Context(), "get_pid", rpc.Args{}, nil); err == nil || !strings.Contains(err.Error(), "withdrawn") {
+		t.Errorf("a call by the old reference gives %v", err)
+	}
+	if _, err := tub.Connect(t.Context(), oldFURL); err == nil {
+		t.Error("the old FURL still leads to the logport")
+	}
+	freshFURL, _ := rpc.ParseFURL(fresh)
+	r, err = tub.Connect(t.Context(), freshFURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Call(t.Context(), "get_pid", rpc.Args{}, nil); err != nil {
+		t.Errorf("a call by the new FURL gives %v", err)
+	}
+	for _, args := range [][]string{{"furl"}, {"furl", "turn"}, {"furl", "show"}, {"furl", "show", dir, "key"}} {
+		if code, _, errw := flogtoolRun(args...); code != 2 {
+			t.Errorf("%q: exit code %d, want 2: %s", args, code, errw)
+		}
+	}
+}
