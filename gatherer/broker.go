@@ -152,7 +152,7 @@ func (b *broker) startServer(root *os.Root) error {
 	s.SetLoggerV2(said, false, false, false)
 	s.Start()
 	ready := false
-	for end := time.Now().Add(10 * time.Second); !ready && s.Running() && time.Now().Before(end); {
+	for end := time.Now().Add(10 * time.Second); !ready && !said.fatal.Load() && time.Now().Before(end); {
 		ready = s.ReadyForConnections(100 * time.Millisecond)
 	}
 	if !ready || !s.JetStreamEnabled() {
@@ -372,9 +372,11 @@ func (b *broker) subscribe(ctx context.Context, subject string, f func(subject s
 // serverLog passes on what the embedded server says, and keeps the last error:
 // the server itself returns none.
 type serverLog struct {
-	log  *slog.Logger
+	log   *slog.Logger
+	fatal atomic.Bool // the server has given up
+
 	mu   sync.Mutex
-	last string
+	last string // guarded by mu
 }
 
 func (l *serverLog) worst() string {
@@ -408,6 +410,7 @@ func (l *serverLog) Errorf(format string, v ...any) {
 }
 func (l *serverLog) Fatalf(format string, v ...any) {
 	l.log.Error("NATS server", "says", l.keep(format, v))
+	l.fatal.Store(true)
 }
 func (l *serverLog) Debugf(string, ...any) {}
 func (l *serverLog) Tracef(string, ...any) {}

@@ -3,6 +3,7 @@ package gatherer
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	}
 	g, err := New(Config{
 		Dir:     dir,
-		Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
+		Log:     slog.New(slog.NewTextHandler(io.MultiWriter(os.Stdout, os.Stderr), nil)), // the latter is shown when the test fails
 		Waiting: func(furl string) { fmt.Println("Gatherer waiting at:", furl) },
 	})
 	if err == nil {
