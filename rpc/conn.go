@@ -47,7 +47,8 @@ import (
 type conn struct {
 	tub      *Tub
 	nc       net.Conn
-	pre      []byte // read with the negotiation; the reader's
+	under    *corked // what is below TLS; nil on the loopback
+	pre      []byte  // read with the negotiation; the reader's
 	peerID   TubID
 	features string
 	inbound  bool
@@ -305,21 +306,39 @@ func (c *conn) writeLoop() {
 				c.nc.Close()
 			}
 		}
-		for rest := buf; len(rest) > 0; {
-			n, err := c.nc.Write(rest[:min(len(rest), 1<<20)])
-			if err != nil {
-				if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() && !c.isDead() {
-					err = errStuck
-				}
-				c.shutdown(err)
-				break
+		if err := c.write(buf, &until); err != nil {
+			if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() && !c.isDead() {
+				err = errStuck
 			}
-			rest = rest[n:]
-			if len(rest) > 0 {
-				until = time.Now().Add(writeStall)
-				c.nc.SetWriteDeadline(until)
+			c.shutdown(err)
+		}
+	}
+}
+
+// writePiece is how much is written under one deadline.
+const writePiece = 1 << 20
+
+// write writes all of b. The deadline is moved on whenever a piece of it is
+// through, so that a slow peer is not taken for one that does not read.
+func (c *conn) write(b []byte, until *time.Time) error {
+	large := c.under != nil && len(b) > 16<<10
+	for {
+		piece := b[:min(len(b), writePiece)]
+		b = b[len(piece):]
+		if large {
+			c.under.cork()
+		}
+		_, err := c.nc.Write(piece)
+		if large {
+			if e := c.under.uncork(); err == nil {
+				err = e
 			}
 		}
+		if err != nil || len(b) == 0 {
+			return err
+		}
+		*until = time.Now().Add(writeStall)
+		c.nc.SetWriteDeadline(*until)
 	}
 }
 

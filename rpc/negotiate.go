@@ -255,21 +255,6 @@ func errorBlock(err error) []byte {
 // speaks banana by then.
 func errorToken(err error) []byte { return banana.AppendError(nil, err.Error()) }
 
-// prefixed is a connection some of whose bytes have been read already.
-type prefixed struct {
-	net.Conn
-	pre []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.pre) > 0 {
-		n := copy(b, p.pre)
-		p.pre = p.pre[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
-
 func (t *Tub) tlsConfig() *tls.Config {
 	return &tls.Config{
 		Certificates:           []tls.Certificate{t.cert},
@@ -320,7 +305,8 @@ func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, last string, s
 	if err != nil {
 		return nil, err
 	}
-	tc := tls.Client(&prefixed{raw, b.rest}, t.tlsConfig())
+	under := &corked{Conn: raw, pre: b.rest}
+	tc := tls.Client(under, t.tlsConfig())
 	if err := tc.Handshake(); err != nil {
 		return nil, fmt.Errorf("rpc: TLS: %w", err)
 	}
@@ -332,7 +318,7 @@ func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, last string, s
 		tc.Write(errorBlock(err)) // whether it arrives matters to nobody
 		return nil, err
 	}
-	return t.agree(tc, proved, last, stop)
+	return t.agree(tc, under, proved, last, stop)
 }
 
 // accept negotiates on a connection that was opened to this Tub. It owns raw,
@@ -369,7 +355,8 @@ func (t *Tub) acceptOn(raw net.Conn) error {
 	if _, err := raw.Write(switching); err != nil {
 		return err
 	}
-	tc := tls.Server(&prefixed{raw, b.rest}, t.tlsConfig())
+	under := &corked{Conn: raw, pre: b.rest}
+	tc := tls.Server(under, t.tlsConfig())
 	if err := tc.Handshake(); err != nil {
 		return fmt.Errorf("rpc: TLS: %w", err)
 	}
@@ -377,7 +364,7 @@ func (t *Tub) acceptOn(raw net.Conn) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.agree(tc, proved, "", func() bool { return true })
+	_, err = t.agree(tc, under, proved, "", func() bool { return true })
 	return err
 }
 
@@ -390,7 +377,7 @@ func refuse(raw net.Conn, text string) {
 // what the initiator says of the last connection. stop takes the connection
 // out of the hands of whoever may cancel the negotiation; if it says false, it
 // has been cancelled.
-func (t *Tub) agree(tc *tls.Conn, proved TubID, last string, stop func() bool) (*conn, error) {
+func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop func() bool) (*conn, error) {
 	inbound := last == ""
 	if _, err := tc.Write(t.helloBlock(last)); err != nil {
 		return nil, err
@@ -417,7 +404,7 @@ func (t *Tub) agree(tc *tls.Conn, proved TubID, last string, stop func() bool) (
 	if c.isDead() { // the deadline that shutdown set is undone
 		tc.Close()
 	}
-	c.pre = b.rest
+	c.pre, c.under = b.rest, under
 	c.start()
 	return c, nil
 }
