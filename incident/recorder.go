@@ -43,11 +43,13 @@ type Config struct {
 	TrailingDelay  time.Duration // 0: no later events
 	TrailingEvents int           // at most; 0: no later events
 
-	// IsTrigger reports whether an event of the trailing window is a trigger
-	// itself: such a one is folded into this incident, and marked.
-	IsTrigger func(event.Num, event.Record) bool
+	// Folded returns, when the recording ends, the triggers numbered between
+	// this one and until: they are part of this incident, and marked in it.
+	// May be nil.
+	Folded func(until event.Num) []Trigger
 
-	Header event.Dict // more for the header, or nil
+	Header event.Dict   // more for the header, or nil
+	Attach []Attachment // taken when the recording begins
 
 	Reason  Reason // why the recording ended, where that is known beforehand
 	Dropped int    // events that are known to be missing
@@ -70,6 +72,8 @@ type Recording struct {
 	Until   event.Num  // the first event that is not covered
 	Folded  int        // triggers in the trailing window
 	Reason  Reason
+
+	NotAttached []error // attachments that could not be taken
 }
 
 // Record records the incident of a trigger into s and returns when its file is
@@ -86,6 +90,7 @@ func (s *Store) Record(ctx context.Context, tr Trigger, src Source, cfg Config) 
 	w.rec.Until = tr.Num + 1
 	err := w.open()
 	if err == nil {
+		w.rec.NotAttached = s.attach(w.rec.Name, cfg.Attach)
 		err = w.record(ctx, src)
 	}
 	err = errors.Join(err, w.close(err == nil))
@@ -192,9 +197,6 @@ func (w *writer) record(ctx context.Context, src Source) error {
 		}
 		trailing++
 		w.rec.Until = num + 1
-		if w.cfg.IsTrigger != nil && w.cfg.IsTrigger(num, rec) {
-			w.fold(num, rec)
-		}
 		if err := w.write(num, rec, time.Now()); err != nil {
 			return err
 		}
@@ -222,11 +224,16 @@ func (w *writer) write(num event.Num, rec event.Record, rx time.Time) error {
 	return err
 }
 
-// fold notes a trigger of the trailing window.
-func (w *writer) fold(num event.Num, rec event.Record) {
-	w.rec.Folded++
-	message, _ := rec.Message()
-	w.trailer.folded = append(w.trailer.folded, folded{num, message})
+// fold notes the triggers of the trailing window.
+func (w *writer) fold() {
+	if w.cfg.Folded == nil {
+		return
+	}
+	for _, tr := range w.cfg.Folded(w.rec.Until) {
+		w.rec.Folded++
+		message, _ := tr.Record.Message()
+		w.trailer.folded = append(w.trailer.folded, folded{tr.Num, message})
+	}
 }
 
 // close ends the file: complete, if all went well, else as far as it came.
@@ -235,6 +242,7 @@ func (w *writer) close(ok bool) error {
 		return nil
 	}
 	if ok {
+		w.fold()
 		w.rec.Reason = cmp.Or(w.cfg.Reason, w.rec.Reason)
 		w.trailer.dropped += w.cfg.Dropped
 		w.trailer.reason, w.trailer.ended = w.rec.Reason, time.Now()

@@ -76,7 +76,20 @@ var recorderConfig = incident.Config{
 	Source: "test", Incarnation: "84e8b6d1ce3c35a4", PID: 42,
 	Versions:      event.Dict{{Key: "app", Value: "1.0"}},
 	TrailingDelay: 5 * time.Second, TrailingEvents: 100,
-	IsTrigger: func(_ event.Num, r event.Record) bool { return r.Level() >= event.Weird },
+}
+
+// folded returns the triggers behind the first one, as a Config.Folded.
+func (s *source) folded(first event.Num) func(event.Num) []incident.Trigger {
+	return func(until event.Num) (list []incident.Trigger) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for num := first + 1; num < until; num++ {
+			if s.records[num].Level() >= event.Weird {
+				list = append(list, incident.Trigger{Num: num, Record: s.records[num]})
+			}
+		}
+		return list
+	}
 }
 
 func memoryStore(t *testing.T) *incident.Store {
@@ -112,8 +125,10 @@ func TestRecordEndsByTime(t *testing.T) {
 		s, src := memoryStore(t), newSource(3)
 		tr := src.trigger("boom")
 		done := make(chan incident.Recording)
+		cfg := recorderConfig
+		cfg.Folded = src.folded(tr.Num)
 		go func() {
-			rec, err := s.Record(context.Background(), tr, src, recorderConfig)
+			rec, err := s.Record(context.Background(), tr, src, cfg)
 			if err != nil {
 				t.Error(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -47,8 +48,9 @@ type StoreConfig struct {
 	Dir string // made if absent; "" keeps them in memory
 	Old string // a directory whose incidents are read too and left alone, or ""
 
-	MaxCount int   // incidents kept; default 1000 in a directory, 8 in memory
-	MaxBytes int64 // of all files; default 1 GiB in a directory, 16 MiB in memory
+	MaxCount int           // incidents kept; default 1000 in a directory, 8 in memory
+	MaxBytes int64         // of all files; default 1 GiB in a directory, 16 MiB in memory
+	MaxAge   time.Duration // older ones are removed; default: none is too old
 
 	// Odd is told, once, of each file that is no incident's. It must not call
 	// the Store. Default: Log.
@@ -179,7 +181,40 @@ func (s *Store) finish(name string, plain io.Reader) error {
 		return err
 	}
 	s.root.Remove(name + plainEnding)
+	s.prune(name)
 	return SyncDir(s.root, ".")
+}
+
+// prune removes the oldest incidents, with all their files, until the bounds
+// hold; keep stays in any case.
+func (s *Store) prune(keep string) {
+	entries, err := readDir(s.root)
+	if err != nil {
+		return
+	}
+	files, sizes, total := map[string][]string{}, map[string]int64{}, int64(0)
+	for _, e := range entries {
+		name, _, ok := strings.Cut(e.Name(), ".")
+		info, err := e.Info()
+		if !ok || err != nil || !ValidName(name) || !e.Type().IsRegular() || strings.HasSuffix(e.Name(), ".tmp") {
+			continue
+		}
+		files[name] = append(files[name], e.Name())
+		sizes[name] += info.Size()
+		total += info.Size()
+	}
+	names := slices.Sorted(maps.Keys(files))
+	for i, name := range names {
+		at := NameTime(name)
+		tooOld := s.cfg.MaxAge > 0 && !at.IsZero() && time.Since(at) > s.cfg.MaxAge
+		if name == keep || !tooOld && len(names)-i <= s.cfg.MaxCount && total <= s.cfg.MaxBytes {
+			continue
+		}
+		for _, file := range files[name] {
+			s.root.Remove(file)
+		}
+		total -= sizes[name]
+	}
 }
 
 // compress writes the text of a plain flog file as that of a `.flog.zst`.
@@ -423,18 +458,23 @@ type Part struct {
 // flogPart is the part that is the flog file.
 const flogPart = "flog"
 
-// Parts returns the parts of an incident: its flog file, as `flog`.
+// Parts returns the parts of an incident: its flog file, as `flog`, then its
+// attachments.
 func (s *Store) Parts(name string) ([]Part, error) {
-	r, err := s.OpenPart(name, flogPart)
-	if err != nil {
-		return nil, err
+	var parts []Part
+	for _, part := range append([]string{flogPart}, s.attachments(name)...) {
+		r, err := s.OpenPart(name, part)
+		if err != nil {
+			return nil, err
+		}
+		size, err := r.Size()
+		r.Close()
+		if err != nil {
+			return nil, fmt.Errorf("incident: %w", err)
+		}
+		parts = append(parts, Part{part, size})
 	}
-	defer r.Close()
-	size, err := r.Size()
-	if err != nil {
-		return nil, fmt.Errorf("incident: %w", err)
-	}
-	return []Part{{flogPart, size}}, nil
+	return parts, nil
 }
 
 // PartReader reads a part from anywhere.
@@ -467,8 +507,15 @@ func (p *PartReader) Close() error {
 // OpenPart opens a part of an incident. An error wraps [ErrNoIncident] if there
 // is none of that name.
 func (s *Store) OpenPart(name, part string) (*PartReader, error) {
-	if !ValidName(name) || part != flogPart {
-		return nil, fmt.Errorf("%w: %q, part %q", ErrNoIncident, name, part)
+	if !ValidName(name) {
+		return nil, fmt.Errorf("%w: %q", ErrNoIncident, name)
+	}
+	if part != flogPart {
+		f, err := s.openAttachment(name, part)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %q, part %q", ErrNoIncident, name, part)
+		}
+		return &PartReader{ReaderAt: f, file: f}, nil
 	}
 	if s.root == nil {
 		s.mu.Lock()

@@ -54,6 +54,7 @@ type placing struct {
 	facility string
 	format   string
 	parent   event.Num
+	declared bool // by DeclareIncident
 }
 
 // appendTop appends an attribute that stands in no group, or notes it in p if

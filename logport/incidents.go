@@ -1,6 +1,7 @@
 package logport
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -24,19 +25,28 @@ type incidents struct {
 
 	finished chan struct{} // closed when run has returned
 
-	declared atomic.Uint64 // triggers
-	recorded atomic.Uint64 // incidents
+	declared   atomic.Uint64    // triggers
+	suppressed atomic.Uint64    // of them, by the limits
+	limiter    incident.Limiter // of run
+	recorded   atomic.Uint64    // incidents
 
 	mu sync.Mutex
 	t  incidentTable // guarded by mu
 }
 
 type incidentTable struct {
-	pending   []incident.Trigger // not yet looked at
+	pending   []pendingTrigger   // not yet looked at
 	busy      bool               // pending is not empty, or a recording is under way
 	change    chan struct{}      // closed and replaced at every change of busy or done
 	cut       context.CancelFunc // ends the trailing window of the recording under way, or nil
 	recording incident.Trigger   // the one under way
+}
+
+// pendingTrigger is a trigger that was noted; a person's declaration is not held
+// back by the limit of its kind.
+type pendingTrigger struct {
+	incident.Trigger
+	declared bool
 }
 
 // maxPending bounds the triggers noted while the recorder is busy; more than
@@ -44,11 +54,13 @@ type incidentTable struct {
 const maxPending = 4096
 
 func newIncidents(lp *Logport, store *incident.Store) *incidents {
-	return &incidents{lp: lp, store: store, finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})}}
+	limiter := incident.Limiter{PerKind: max(0, lp.cfg.IncidentEvery), PerMinute: max(0, lp.cfg.IncidentsPerMinute)}
+	return &incidents{lp: lp, store: store, limiter: limiter, finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})}}
 }
 
-// triggered notes that the event num is a trigger. It keeps rec.
-func (in *incidents) triggered(num event.Num, rec event.Record) {
+// triggered notes that the event num is a trigger, declared by a person or not.
+// It keeps rec.
+func (in *incidents) triggered(num event.Num, rec event.Record, declared bool) {
 	in.lp.rings.pinBefore(num)
 	in.declared.Add(1)
 	in.mu.Lock()
@@ -56,7 +68,7 @@ func (in *incidents) triggered(num event.Num, rec event.Record) {
 	if len(in.t.pending) >= maxPending {
 		return
 	}
-	in.t.pending = append(in.t.pending, incident.Trigger{Num: num, Record: rec, At: time.Now()})
+	in.t.pending = append(in.t.pending, pendingTrigger{incident.Trigger{Num: num, Record: rec, At: time.Now()}, declared})
 	in.t.busy = true
 	in.t.signal()
 }
@@ -75,22 +87,39 @@ func (in *incidents) run(ctx context.Context) {
 		if !ok {
 			return
 		}
-		in.record(ctx, tr)
+		if !in.limiter.Allow(&tr.Trigger, time.Now(), tr.declared) {
+			in.suppressed.Store(in.limiter.Total())
+			in.lp.rings.unpin(tr.Num)
+			in.lp.report(event.Unusual, "incidents are suppressed: too many triggers", slog.Uint64("suppressed", in.limiter.Total()))
+			continue
+		}
+		in.record(ctx, tr.Trigger)
+	}
+}
+
+// folded returns a function that gives the noted triggers between first and
+// until.
+func (in *incidents) folded(first event.Num) func(until event.Num) []incident.Trigger {
+	return func(until event.Num) (list []incident.Trigger) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		for _, p := range in.t.pending {
+			if p.Num > first && p.Num < until {
+				list = append(list, p.Trigger)
+			}
+		}
+		slices.SortFunc(list, func(a, b incident.Trigger) int { return cmp.Compare(a.Num, b.Num) })
+		return list
 	}
 }
 
 // next waits for a trigger and takes it.
-func (in *incidents) next(ctx context.Context) (incident.Trigger, bool) {
+func (in *incidents) next(ctx context.Context) (pendingTrigger, bool) {
 	for {
 		in.mu.Lock()
 		if len(in.t.pending) > 0 {
 			// Logging calls note their triggers beside each other.
-			slices.SortFunc(in.t.pending, func(a, b incident.Trigger) int {
-				if a.Num < b.Num {
-					return -1
-				}
-				return 1
-			})
+			slices.SortFunc(in.t.pending, func(a, b pendingTrigger) int { return cmp.Compare(a.Num, b.Num) })
 			tr := in.t.pending[0]
 			in.t.pending = in.t.pending[1:]
 			in.mu.Unlock()
@@ -109,7 +138,7 @@ func (in *incidents) next(ctx context.Context) (incident.Trigger, bool) {
 			last := len(in.t.pending) == 0
 			in.mu.Unlock()
 			if last {
-				return incident.Trigger{}, false
+				return pendingTrigger{}, false
 			}
 		}
 	}
@@ -132,15 +161,20 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 		Versions:       lp.versions.all(),
 		TrailingDelay:  lp.cfg.TrailingDelay,
 		TrailingEvents: lp.cfg.TrailingEvents,
-		IsTrigger:      func(_ event.Num, r event.Record) bool { return lp.isTrigger(r.Level(), r) },
+		Folded:         in.folded(tr.Num),
+		Header:         in.limiter.TakeSuppressed(),
+		Attach:         lp.attach,
 	})
 	lp.rings.unpin(tr.Num)
 
 	in.mu.Lock()
 	in.t.cut, in.t.recording = nil, incident.Trigger{}
-	in.t.pending = slices.DeleteFunc(in.t.pending, func(p incident.Trigger) bool { return p.Num < rec.Until })
+	in.t.pending = slices.DeleteFunc(in.t.pending, func(p pendingTrigger) bool { return p.Num < rec.Until })
 	in.t.signal()
 	in.mu.Unlock()
+	for _, err := range rec.NotAttached {
+		lp.report(event.Unusual, "an attachment could not be taken", slog.String("incident", rec.Name), slog.String("err", err.Error()))
+	}
 	if err != nil {
 		lp.report(event.Unusual, "an incident could not be recorded", slog.String("incident", rec.Name), slog.String("err", err.Error()))
 		return

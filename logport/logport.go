@@ -52,6 +52,18 @@ type Config struct {
 
 	AllowControl bool // offer gatherers of ours the control object too
 
+	Trigger   string             // an expression over one event that says which are triggers; default "level >= WEIRD"
+	Qualifier incident.Qualifier // says it instead
+
+	IncidentEvery      time.Duration // between two incidents of one kind of trigger; default 1 minute, negative: no bound
+	IncidentsPerMinute int           // in all; default 6, negative: no bound
+
+	KeepIncidents int           // at most; default 1000
+	KeepBytes     int64         // of them all at most; default 1 GiB
+	KeepFor       time.Duration // default: for ever
+
+	Attach []Attach // kept beside each incident
+
 	TrailingDelay  time.Duration // recorded after a trigger; default 5s, negative for none
 	TrailingEvents int           // recorded after a trigger at most; default 100, negative for none
 
@@ -61,6 +73,40 @@ type Config struct {
 
 	NoCrashOutput bool         // leave debug.SetCrashOutput to the application
 	Log           *slog.Logger // our own diagnostics; default discards
+}
+
+// Attach names what is kept beside an incident, taken when its recording begins.
+type Attach string
+
+// What can be attached.
+const (
+	AttachGoroutines Attach = "goroutines" // the stacks of all goroutines
+	AttachHeap       Attach = "heap"       // a heap profile
+	AttachTrace      Attach = "trace"      // the last seconds of the execution trace; it records all the time
+)
+
+// traceAge is how much of the execution trace is kept at least.
+const traceAge = 5 * time.Second
+
+// openAttachments prepares what Config.Attach names.
+func (lp *Logport) openAttachments() {
+	for _, a := range lp.cfg.Attach {
+		switch a {
+		case AttachGoroutines:
+			lp.attach = append(lp.attach, incident.Goroutines())
+		case AttachHeap:
+			lp.attach = append(lp.attach, incident.Heap())
+		case AttachTrace:
+			t, stop, err := incident.ExecutionTrace(traceAge)
+			if err != nil {
+				lp.report(unusual, "no execution trace will be attached", slog.String("err", err.Error()))
+				continue
+			}
+			lp.attach, lp.stopTrace = append(lp.attach, t), stop
+		default:
+			lp.report(unusual, "nothing of that name can be attached", slog.String("name", string(a)))
+		}
+	}
 }
 
 // Defaults of Config.
@@ -84,8 +130,10 @@ type Logport struct {
 	sources     sources
 	noFacility  *facility    // of events that name none
 	least       atomic.Int32 // no facility has a lower threshold
-	trigger     atomic.Int32 // events at this level or above are triggers
 	reports     reports
+
+	attach    []incident.Attachment
+	stopTrace func() // or nil
 
 	earlyReports []func() // made before there are rings
 
@@ -140,13 +188,13 @@ func Open(cfg Config) (*Logport, error) {
 	lp.rings = newRings(lp.openBlackBox(), settings{})
 	lp.noFacility = lp.rings.facility("")
 	lp.updateLeast()
-	lp.trigger.Store(int32(event.Weird))
 	for _, tell := range lp.earlyReports {
 		tell()
 	}
 	lp.earlyReports = nil
 	lp.catchCrash()
 
+	lp.openAttachments()
 	lp.incidents = newIncidents(lp, lp.openStore())
 	lp.pump = newPump(lp.rings)
 	lp.offered, lp.offeredControl = lp.newPublisher(lp.late), newControl(lp.late, lp)
@@ -191,7 +239,8 @@ func (lp *Logport) openStore() *incident.Store {
 		lp.report(unusual, "a file among the incidents is none", slog.String("file", file), slog.String("err", err.Error()))
 	}
 	if lp.slot != nil {
-		s, err := incident.OpenStore(incident.StoreConfig{Dir: lp.slot.file("incidents"), Old: lp.cfg.Dir, Odd: odd, Log: lp.cfg.Log})
+		s, err := incident.OpenStore(incident.StoreConfig{Dir: lp.slot.file("incidents"), Old: lp.cfg.Dir, Odd: odd, Log: lp.cfg.Log,
+			MaxCount: lp.cfg.KeepIncidents, MaxBytes: lp.cfg.KeepBytes, MaxAge: lp.cfg.KeepFor})
 		if err == nil {
 			return s
 		}
@@ -304,6 +353,19 @@ func (c *Config) fill() error {
 	if c.TrailingEvents == 0 {
 		c.TrailingEvents = DefaultTrailingEvents
 	}
+	if c.IncidentEvery == 0 {
+		c.IncidentEvery = time.Minute
+	}
+	if c.IncidentsPerMinute == 0 {
+		c.IncidentsPerMinute = 6
+	}
+	if c.Qualifier == nil && c.Trigger != "" {
+		q, err := incident.Expression(c.Trigger)
+		if err != nil {
+			return fmt.Errorf("logport: Config.Trigger: %w", err)
+		}
+		c.Qualifier = q
+	}
 	if c.NextFilter == nil {
 		c.NextFilter = defaultNextFilter
 	}
@@ -349,15 +411,31 @@ func (lp *Logport) finish(ctx context.Context, b []byte, level event.Level, p *p
 		b = shrink(slices.Clone(b), lp.rings.maxRecord)
 	}
 	num := lp.rings.append(lp.rings.ring(f, level.Band()), b)
-	if lp.isTrigger(level, b) {
-		lp.incidents.triggered(num, slices.Clone(b))
+	if p.declared || lp.isTrigger(level, num, b, p) {
+		lp.incidents.triggered(num, slices.Clone(b), p.declared)
 	}
 	return num
 }
 
-// isTrigger reports whether an event is one.
-func (lp *Logport) isTrigger(level event.Level, _ event.Record) bool {
-	return int32(level) >= lp.trigger.Load()
+// isTrigger reports whether an event is one. Events about the recorder never
+// are: an incident about incidents would go round for ever.
+func (lp *Logport) isTrigger(level event.Level, num event.Num, rec event.Record, p *placing) bool {
+	if lp.cfg.Qualifier == nil {
+		return level >= event.Weird
+	}
+	return p.facility != ownFacility && lp.qualifies(num, slices.Clone(rec))
+}
+
+// qualifies asks Config's qualifier, whose panic must not reach the caller.
+func (lp *Logport) qualifies(num event.Num, rec event.Record) (is bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			is = false
+			lp.report(unusual, "the qualifier panicked", slog.String("panic", fmt.Sprint(v)))
+		}
+	}()
+	e, err := rec.Event(num, lp.incarnation)
+	return err == nil && lp.cfg.Qualifier.IsTrigger(e)
 }
 
 func (lp *Logport) minThreshold() event.Level { return event.Level(lp.least.Load()) }
@@ -486,9 +564,17 @@ func (lp *Logport) setRing(facility string, level event.Level, size ringSize) {
 }
 
 // DeclareIncident makes an incident of what has been logged: the button for "that
-// was weird". It logs a trigger with this message and returns its number.
+// was weird". It logs an event at WEIRD with this message and returns its number.
+// Whatever else is a trigger, it is one; of the limits only that of incidents a
+// minute holds it back.
 func (lp *Logport) DeclareIncident(ctx context.Context, reason string, attrs ...slog.Attr) event.Num {
-	return lp.Log(ctx, event.Weird.Slog(), reason, attrs...)
+	p := noPlacing
+	p.declared = true
+	b := event.AppendRecord(nil, lp.clock.now(), event.Weird, maskFURLs(reason))
+	for _, a := range attrs {
+		b = lp.appendTop(b, &p, a)
+	}
+	return lp.finish(ctx, b, event.Weird, &p)
 }
 
 // Flush returns when the incidents of all triggers logged so far are on disk. It
@@ -500,6 +586,7 @@ func (lp *Logport) Flush(ctx context.Context) error { return lp.incidents.flush(
 type Stats struct {
 	Events            uint64 // logged, at or above the thresholds
 	Triggers          uint64
+	Suppressed        uint64 // triggers that made no incident, by the limits
 	Incidents         uint64 // recorded
 	Subscribers       int    // now
 	SubscriberDropped uint64 // events that subscribers were too slow for
@@ -514,6 +601,7 @@ func (lp *Logport) Stats() Stats {
 	return Stats{
 		Events:            lp.rings.next.Load(),
 		Triggers:          lp.incidents.declared.Load(),
+		Suppressed:        lp.incidents.suppressed.Load(),
 		Incidents:         lp.incidents.recorded.Load(),
 		Subscribers:       int(lp.subs.active.Load()),
 		SubscriberDropped: lp.subs.dropped.Load(),
@@ -542,6 +630,9 @@ func (lp *Logport) Close() error {
 			errs = append(errs, lp.tub.Close())
 		}
 		lp.releaseCrash()
+		if lp.stopTrace != nil {
+			lp.stopTrace()
+		}
 		errs = append(errs, lp.incidents.store.Close(), lp.box.close(), lp.slot.close())
 	})
 	return errors.Join(errs...)

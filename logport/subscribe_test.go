@@ -337,3 +337,5 @@ func TestIncidentsToOurs(t *testing.T) {
 		}
 	}
 }
+
+func posArgs(v ...any) rpc.Args { return rpc.Pos(v...) }
