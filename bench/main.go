@@ -30,6 +30,8 @@ var parts = []struct {
 	{"rpc", benchRPC},
 	{"recorder", benchRecorder},
 	{"publishing", benchPublishing},
+	{"classify", benchClassify},
+	{"files", benchFiles},
 	{"gatherer", benchGatherer},
 }
 

@@ -31,7 +31,8 @@ func canonValue(data []byte, i int) int {
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return canonNumber(data, i)
 	}
-	return scanValue(data, i, 0) // a word
+	word := scanner{data: data}
+	return word.value(i, 0)
 }
 
 func canonArray(data []byte, i int) int {
@@ -98,7 +99,7 @@ func canonString(data []byte, i int) int {
 	}
 	i++
 	for {
-		// As in scanString; DEL is special too, since we escape it.
+		// As in scanner.text; DEL is special too, since we escape it.
 		for i+8 <= len(data) {
 			w := binary.LittleEndian.Uint64(data[i:])
 			special := ((w - each20) | ((w ^ each22) - each1) | ((w ^ each5c) - each1) | ((w ^ each7f) - each1) | w) & each80

@@ -111,12 +111,13 @@ func (l *Line) parse() bool {
 	l.Kind, l.event = 0, nil
 	l.outer, l.fields = l.outer[:0], l.fields[:0]
 	data := l.Raw
+	s := scanner{data: data}
 	var end int
-	if l.outer, end = scanObject(l.outer, data, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
+	if l.outer, end = s.object(l.outer, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
 		l.outer, l.fields = l.outer[:0], l.fields[:0]
 		return false
 	}
-	l.plain = bytes.IndexByte(data, '\\') < 0
+	l.plain = !s.escaped
 	l.keys = len(l.fields) < 1<<15
 	l.at = [knownFields]int16{}
 	if l.keys {

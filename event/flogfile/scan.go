@@ -23,6 +23,12 @@ type span struct{ start, end int32 }
 // field is one entry of an object: key without its quotes, value as it stands.
 type field struct{ key, value span }
 
+// scanner scans one line.
+type scanner struct {
+	data    []byte
+	escaped bool // an escape was seen
+}
+
 // blank reports whether c is a blank of JSON.
 func blank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
@@ -34,11 +40,12 @@ func scanBlanks(data []byte, i int) int {
 	return i
 }
 
-// scanObject appends to fields those of the object at data[i], and returns the
+// object appends to fields those of the object at data[i], and returns the
 // index after it; -1 if there is no valid object. Containers in it nest at most
 // maxNesting-depth deep. If inner is not nil, the fields of the object under the
 // key "d" are stored there.
-func scanObject(fields []field, data []byte, i, depth int, inner *[]field) ([]field, int) {
+func (s *scanner) object(fields []field, i, depth int, inner *[]field) ([]field, int) {
+	data := s.data
 	if i >= len(data) || data[i] != '{' || depth >= maxNesting {
 		return fields, -1
 	}
@@ -48,7 +55,7 @@ func scanObject(fields []field, data []byte, i, depth int, inner *[]field) ([]fi
 	}
 	for {
 		key := i + 1
-		if i = scanString(data, i); i < 0 {
+		if i = s.text(i); i < 0 {
 			return fields, -1
 		}
 		f := field{key: span{int32(key), int32(i - 1)}}
@@ -68,12 +75,12 @@ func scanObject(fields []field, data []byte, i, depth int, inner *[]field) ([]fi
 		if inner != nil && f.key.end == f.key.start+1 && data[f.key.start] == 'd' {
 			*inner = (*inner)[:0]
 			if i < len(data) && data[i] == '{' {
-				*inner, i = scanObject(*inner, data, i, depth+1, nil)
+				*inner, i = s.object(*inner, i, depth+1, nil)
 			} else {
-				i = scanValue(data, i, depth+1)
+				i = s.value(i, depth+1)
 			}
 		} else {
-			i = scanValue(data, i, depth+1)
+			i = s.value(i, depth+1)
 		}
 		if i < 0 {
 			return fields, -1
@@ -102,20 +109,21 @@ func scanObject(fields []field, data []byte, i, depth int, inner *[]field) ([]fi
 	}
 }
 
-// scanValue returns the index after the value at data[i], or -1.
-func scanValue(data []byte, i, depth int) int {
+// value returns the index after the value at data[i], or -1.
+func (s *scanner) value(i, depth int) int {
+	data := s.data
 	if i >= len(data) {
 		return -1
 	}
 	switch c := data[i]; c {
 	case '"':
-		return scanString(data, i)
+		return s.text(i)
 	case '{':
 		var few [8]field
-		_, i = scanObject(few[:0], data, i, depth, nil)
+		_, i = s.object(few[:0], i, depth, nil)
 		return i
 	case '[':
-		return scanArray(data, i, depth)
+		return s.array(i, depth)
 	case 'n':
 		return scanWord(data, i, "null")
 	case 't':
@@ -141,7 +149,8 @@ func scanWord(data []byte, i int, word string) int {
 	return i + len(word)
 }
 
-func scanArray(data []byte, i, depth int) int {
+func (s *scanner) array(i, depth int) int {
+	data := s.data
 	if depth >= maxNesting {
 		return -1
 	}
@@ -150,7 +159,7 @@ func scanArray(data []byte, i, depth int) int {
 		return i + 1
 	}
 	for {
-		i = scanValue(data, scanBlanks(data, i), depth+1)
+		i = s.value(scanBlanks(data, i), depth+1)
 		if i < 0 {
 			return -1
 		}
@@ -218,9 +227,10 @@ const (
 	each80 = each1 * 0x80
 )
 
-// scanString returns the index after the string whose opening quote stands at
+// text returns the index after the string whose opening quote stands at
 // data[i], or -1.
-func scanString(data []byte, i int) int {
+func (s *scanner) text(i int) int {
+	data := s.data
 	if i >= len(data) || data[i] != '"' {
 		return -1
 	}
@@ -248,6 +258,7 @@ func scanString(data []byte, i int) int {
 		case c == '"':
 			return i + 1
 		case c == '\\':
+			s.escaped = true
 			if i = scanEscape(data, i); i < 0 {
 				return -1
 			}
