@@ -63,6 +63,16 @@ func child(dir, death string) {
 		}
 	case "panic":
 		panic("the application's own panic")
+	case "recording":
+		for i := range 3000 {
+			lp.Log(context.Background(), slog.LevelDebug, "before", slog.Int("i", i))
+		}
+		fmt.Println("ready")
+		lp.DeclareIncident(context.Background(), "being recorded")
+		for i := 0; ; i++ {
+			lp.Log(context.Background(), slog.LevelDebug, "after", slog.Int("i", i))
+			time.Sleep(time.Millisecond)
+		}
 	}
 	for g := range childGoroutines {
 		progress, err := os.Create(filepath.Join(dir, fmt.Sprint("progress", g)))
@@ -105,7 +115,7 @@ func startChild(t *testing.T, dir, death string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if death == "" {
+	if death == "" || death == "recording" {
 		out.Read(make([]byte, 16)) // "ready"
 	}
 	return cmd
@@ -200,6 +210,59 @@ func TestKillAtAnyMoment(t *testing.T) {
 			if list[0] > 1 && len(list) < 300 {
 				t.Errorf("round %d: goroutine %d: only %d events are recovered", round, g, len(list))
 			}
+		}
+	}
+}
+
+// TestKillWhileRecording: killed at a random moment of a recording, the next
+// start completes the incident: all whole lines that were in its file are in it,
+// and nothing unreadable is left.
+func TestKillWhileRecording(t *testing.T) {
+	rounds := 8
+	if os.Getenv("FLOG_SOAK") != "" {
+		rounds = 50
+	}
+	for round := range rounds {
+		dir := t.TempDir()
+		cmd := startChild(t, dir, "recording")
+		time.Sleep(time.Duration(rand.IntN(150_000)) * time.Microsecond) // the moment is what is tested
+		cmd.Process.Kill()
+		cmd.Wait()
+		plain, _ := filepath.Glob(filepath.Join(dir, "0", "incidents", "*.flog"))
+		var written [][]byte
+		for _, file := range plain {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bytes.SplitAfter(data, []byte("\n"))
+			for _, line := range lines {
+				if bytes.HasPrefix(line, []byte(`{"from"`)) && bytes.HasSuffix(line, []byte("\n")) {
+					written = append(written, line)
+				}
+			}
+		}
+		lp := open(t, logport.Config{Dir: dir, Listen: "off", RingBytes: 1 << 20})
+		lp.Close()
+		files, _ := filepath.Glob(filepath.Join(dir, "0", "incidents", "*"))
+		all := incidentFiles(t, dir)
+		if len(files) != len(all) {
+			t.Fatalf("round %d: %q holds more than complete incidents", round, files)
+		}
+		if len(plain) > 0 && len(written) > 0 {
+			completed := all[plain[0]+".zst"]
+			if len(completed) < len(written) {
+				t.Errorf("round %d: the completed incident has %d events, %d had been written", round, len(completed), len(written))
+			}
+		}
+		recovered := 0
+		for _, events := range all {
+			if strings.HasSuffix(events[len(events)-1].Text("message"), "ended without closing its log") {
+				recovered++
+			}
+		}
+		if recovered != 1 {
+			t.Errorf("round %d: %d incidents tell of the death, want 1", round, recovered)
 		}
 	}
 }

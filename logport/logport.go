@@ -255,6 +255,9 @@ func (lp *Logport) openStore() *incident.Store {
 
 // openTub makes the Tub, listens, and registers the publisher.
 func (lp *Logport) openTub() error {
+	if lp.cfg.Listen == "off" && lp.cfg.Location == "" && len(lp.cfg.Gatherers) == 0 {
+		return nil // nobody will ever connect: not even a key is needed
+	}
 	cfg := rpc.Config{Log: lp.cfg.Log, Features: Features}
 	if lp.slot != nil {
 		cfg.KeyFile = lp.slot.file("tub.pem")

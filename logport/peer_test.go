@@ -226,3 +226,30 @@ func TestOriginalIncidentGatherer(t *testing.T) {
 		}
 	}
 }
+
+// TestOriginalGathererGetsAll: fifty incidents of one second, under a name of an
+// hour from now that a clock since put right has left: the original gatherer
+// resumes by names, and fetches every one.
+func TestOriginalGathererGetsAll(t *testing.T) {
+	gathererDir, furl := originalGatherer(t, "create-incident-gatherer")
+	dir := t.TempDir()
+	future := "incident-" + time.Now().Add(time.Hour).UTC().Format("2006-01-02--15-04-05Z") + "-mmmmmma"
+	if err := os.MkdirAll(filepath.Join(dir, "0", "incidents"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w, err := flogfile.Create(filepath.Join(dir, "0", "incidents", future+".flog.zst"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, `{"header": {"type": "incident", "trigger": {"num": 1, "incarnation": ["x", null], "level": 30, "time": 1.0, "message": "m"}, "versions": {}, "pid": 1}}`+"\n")
+	w.Close()
+	lp := open(t, logport.Config{Dir: dir, Gatherers: []string{furl}, TrailingDelay: -1, IncidentsPerMinute: -1})
+	for i := range 50 {
+		lp.DeclareIncident(context.Background(), fmt.Sprint("incident ", i))
+		lp.Flush(context.Background())
+	}
+	eventually(t, "51 incidents at the gatherer", func() bool {
+		files, _ := filepath.Glob(filepath.Join(gathererDir, "incidents", "*", "incident-*.flog.bz2"))
+		return len(files) == 51
+	})
+}
