@@ -81,7 +81,7 @@ type Gatherer struct {
 
 // connections are the publishers being served, one a connection.
 type connections struct {
-	active map[rpc.Peer]context.CancelFunc
+	active map[rpc.Peer]*publisher
 	closed bool
 }
 
@@ -442,40 +442,55 @@ func (g *Gatherer) offered(c *rpc.Call) (any, error) {
 		g.log.Warn("refused what is no logport", "peer", c.Peer().String())
 		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
 	}
-	tub := string(c.Peer().TubID())
+	peer := c.Peer()
+	tub := string(peer.TubID())
 	if !validTub(tub) {
 		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
 	}
-	p := &publisher{g: g, tub: tub, remote: remote, log: g.log.With("tub", tub), news: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(c.Context())
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	earlier := g.t.active[c.Peer()]
-	switch {
-	case g.t.closed:
-		cancel()
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
-	case earlier != nil:
-		earlier() // one logport a connection: the last one
-	case len(g.t.active) >= g.settings.MaxPublishers:
-		cancel()
-		g.log.Warn("turned a publisher away: max_publishers are served", "tub", tub, "max_publishers", g.settings.MaxPublishers)
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
+	p := &publisher{
+		g: g, tub: tub, remote: remote, log: g.log.With("tub", tub), stop: cancel, news: make(chan struct{}, 1),
 	}
-	if g.t.active == nil {
-		g.t.active = map[rpc.Peer]context.CancelFunc{}
+	if err := g.admit(peer, p); err != nil {
+		cancel()
+		return nil, err
 	}
-	g.t.active[c.Peer()] = cancel
-	peer := c.Peer()
 	g.publishers.Go(func() {
+		defer cancel()
+		defer g.dismiss(peer, p)
 		p.run(ctx)
-		cancel()
-		<-c.Context().Done()
-		g.mu.Lock()
-		delete(g.t.active, peer)
-		g.mu.Unlock()
 	})
 	return nil, nil
+}
+
+// admit makes p the publisher of a connection, instead of one offered before.
+func (g *Gatherer) admit(peer rpc.Peer, p *publisher) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	earlier := g.t.active[peer]
+	switch {
+	case g.t.closed:
+		return rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
+	case earlier != nil:
+		earlier.stop()
+	case len(g.t.active) >= g.settings.MaxPublishers:
+		p.log.Warn("turned a publisher away: max_publishers are served", "max_publishers", g.settings.MaxPublishers)
+		return rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
+	}
+	if g.t.active == nil {
+		g.t.active = map[rpc.Peer]*publisher{}
+	}
+	g.t.active[peer] = p
+	return nil
+}
+
+// dismiss forgets p, unless another has taken its place.
+func (g *Gatherer) dismiss(peer rpc.Peer, p *publisher) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.t.active[peer] == p {
+		delete(g.t.active, peer)
+	}
 }
 
 // disconnect ends all connections and waits for what they brought to be stored.

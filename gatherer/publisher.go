@@ -48,6 +48,7 @@ type publisher struct {
 	tub    string // proved, and a safe file name
 	remote *rpc.Remote
 	log    *slog.Logger
+	stop   context.CancelFunc // of run's context
 
 	line, d []byte // of msg
 
