@@ -39,8 +39,9 @@ func newDemoCommand() *cobra.Command {
 		once         bool
 	)
 	cmd := &cobra.Command{
-		Use:   "demo [options]",
-		Short: "Show it all: two services, an incident, a gatherer, NATS",
+		Use:     "demo [options]",
+		Short:   "Show it all: two services, an incident, a gatherer, NATS",
+		Example: "  flogtool demo\n  flogtool demo --once --dir /tmp/demo",
 		Long: "demo starts an incident gatherer with its NATS server, and two small services\n" +
 			"that log noisily. Within seconds something goes wrong in one of them: its\n" +
 			"incident is fetched, classified, published and shown. The demo then says how to\n" +

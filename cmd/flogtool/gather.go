@@ -18,6 +18,7 @@ func newCreateGathererCommand() *cobra.Command {
 	cmd := newCreateCommand("Gatherer", gatherer.Options{})
 	cmd.Use = "create-gatherer [options] DIR"
 	cmd.Short = "Make a directory for a gatherer that keeps every event"
+	cmd.Example = "  flogtool create-gatherer --location tcp:logs.example.org:3117 --rotate 86400 lg"
 	return cmd
 }
 
@@ -25,6 +26,7 @@ func newCreateIncidentGathererCommand() *cobra.Command {
 	cmd := newCreateCommand("Incident Gatherer", gatherer.Options{Incidents: true})
 	cmd.Use = "create-incident-gatherer [options] DIR"
 	cmd.Short = "Make a directory for a gatherer that keeps and classifies incidents"
+	cmd.Example = "  flogtool create-incident-gatherer --location tcp:logs.example.org:3118 ig"
 	return cmd
 }
 
@@ -69,8 +71,9 @@ func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 func newRunCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
-		Use:   "run [options] DIR",
-		Short: "Run the gatherer of a directory",
+		Use:     "run [options] DIR",
+		Short:   "Run the gatherer of a directory",
+		Example: "  flogtool run /var/lib/gatherer",
 		Long: "run gathers in the foreground, as gatherer.toml in DIR says, or as the\n" +
 			"gatherer.tac of an original gatherer does, and prints\n\n" +
 			"  Gatherer waiting at: FURL\n\n" +

@@ -136,8 +136,9 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 
 func newFURLCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "furl",
-		Short: "Show or withdraw the FURLs of a process",
+		Use:     "furl",
+		Short:   "Show or withdraw the FURLs of a process",
+		Example: "  flogtool furl show /var/lib/orders/flog logport\n  flogtool furl rotate /var/lib/orders/flog logport",
 		Long: "A FURL is a permission: who knows it may use what is behind it. Furl show prints\n" +
 			"one, furl rotate withdraws it and prints the new one.",
 		Args: func(_ *cobra.Command, args []string) error {
