@@ -127,10 +127,11 @@ func (c *conn) isDead() bool { return c.ctx.Err() != nil }
 func (c *conn) deadErr() error { return &deadError{context.Cause(c.ctx)} }
 
 var (
-	errHungUp   = errors.New("the peer closed it")
-	errReplaced = errors.New("replaced by a newer connection with the same Tub")
-	errSilent   = errors.New("the peer was silent for longer than DisconnectTimeout")
-	errStuck    = errors.New("the peer does not read what it is sent")
+	errHungUp       = errors.New("the peer closed it")
+	errReplaced     = errors.New("replaced by a newer connection with the same Tub")
+	errSilent       = errors.New("the peer was silent for longer than DisconnectTimeout")
+	errDisconnected = errors.New("this side disconnected")
+	errStuck        = errors.New("the peer does not read what it is sent")
 )
 
 // shutdown ends the connection for the given cause.
@@ -521,8 +522,8 @@ func (c *conn) every(d time.Duration, f func()) {
 }
 
 // drain lets methods that run finish until ctx is done, writes what is queued,
-// and closes the connection.
-func (c *conn) drain(ctx context.Context, cause error) {
+// and closes the connection. It reports whether all methods finished.
+func (c *conn) drain(ctx context.Context, cause error) (finished bool) {
 	c.mu.Lock()
 	c.t.draining = true
 	for (c.t.running > 0 || c.t.delivers) && !c.t.dead && ctx.Err() == nil {
@@ -539,6 +540,7 @@ func (c *conn) drain(ctx context.Context, cause error) {
 		c.mu.Lock()
 	}
 	c.t.lingering = true
+	finished = c.t.running == 0
 	c.mu.Unlock()
 	c.flushed(time.Second)
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && !c.isDead() {
@@ -551,6 +553,7 @@ func (c *conn) drain(ctx context.Context, cause error) {
 		}
 	}
 	c.shutdown(cause)
+	return finished
 }
 
 // lingerTime is how long a peer may take to close its side after ours.

@@ -23,13 +23,8 @@ type inbound struct {
 	detached bool // said Go; guarded by conn.mu
 }
 
-func (in *inbound) context() context.Context {
-	return context.WithValue(in.conn.ctx, callKey{}, in)
-}
-
-type callKey struct{}
-
-func (in *inbound) peer() Peer { return Peer{in.conn} }
+func (in *inbound) context() context.Context { return in.conn.ctx }
+func (in *inbound) peer() Peer               { return Peer{in.conn} }
 
 // deliver puts a call in the queue. Calls of the broker itself are run at once:
 // they only touch tables, and a method that is running may be waiting for them.

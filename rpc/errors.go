@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/flogtool/flogtool/rpc/banana"
@@ -85,12 +86,7 @@ func (e *RemoteError) Is(target error) bool {
 	if e.Type == string(t) {
 		return true
 	}
-	for _, p := range e.Parents {
-		if p == string(t) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(e.Parents, string(t))
 }
 
 type remoteType string

@@ -32,24 +32,25 @@ type FURL struct {
 // ErrBadFURL is wrapped by every error of [ParseFURL].
 var ErrBadFURL = errors.New("not a FURL")
 
-var furlForm = regexp.MustCompile(`pb://([^@]+)@([^/]*)/(.+)`)
-
 // ParseFURL reads a FURL. Text before "pb://" and after the first line is
 // ignored, and there is no limit on its length. The error never shows s, which
 // may be most of a permission.
 func ParseFURL(s string) (FURL, error) {
-	m := furlForm.FindStringSubmatch(s)
-	if m == nil {
+	_, rest, _ := strings.Cut(s, "pb://")
+	tub, rest, _ := strings.Cut(rest, "@")
+	list, name, ok := strings.Cut(rest, "/")
+	name, _, _ = strings.Cut(name, "\n")
+	if tub == "" || !ok || name == "" {
 		return FURL{}, fmt.Errorf("rpc: %w: it has not the form pb://TUBID@HINTS/NAME", ErrBadFURL)
 	}
-	f := FURL{Tub: TubID(m[1][:min(len(m[1]), tubIDLen)]), Name: strings.TrimRight(m[3], "\r\n\t ")}
+	f := FURL{Tub: TubID(tub[:min(len(tub), tubIDLen)]), Name: strings.TrimRight(name, "\r\t ")}
 	if i := strings.IndexFunc(string(f.Tub), notBase32); i >= 0 {
 		return FURL{}, fmt.Errorf("rpc: %w: the TubID has %q, which is not base32", ErrBadFURL, f.Tub[i])
 	}
 	if f.Name == "" {
 		return FURL{}, fmt.Errorf("rpc: %w: the name is empty", ErrBadFURL)
 	}
-	hints, err := parseHints(m[2])
+	hints, err := parseHints(list)
 	if err != nil {
 		return FURL{}, fmt.Errorf("rpc: %w: %v", ErrBadFURL, err)
 	}

@@ -2,7 +2,6 @@ package rpc_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -86,7 +85,7 @@ func TestGiftRefused(t *testing.T) {
 	if err := before.Result(nil); err != nil {
 		t.Error(err)
 	}
-	if v := call(t, bob, "echo", fmt.Sprint("after")); v != "after" {
+	if v := call(t, bob, "echo", "after"); v != "after" {
 		t.Errorf("echo after it: %v", v)
 	}
 }

@@ -358,7 +358,7 @@ func TestShutdown(t *testing.T) {
 func TestNobodyLeft(t *testing.T) {
 	n := 1000
 	if raceEnabled {
-		n = 200 // each key and handshake takes ten times as long then
+		n = 100 // each key and handshake takes ten times as long then
 	}
 	ctx := within(t)
 	server := newServer(t, rpc.Config{})

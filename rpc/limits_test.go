@@ -30,7 +30,7 @@ func TestPause(t *testing.T) {
 	}}, "")
 	r := connect(t, newTub(t, rpc.Config{}), f)
 	chunk := make([]byte, 32<<10)
-	const n = 1000 // 32 MiB: more than Backlog and all buffers of the network
+	const n = 500 // 16 MiB: more than Backlog and all buffers of the network
 	for range n {
 		if err := r.Send("take", rpc.Pos(chunk)); err != nil {
 			t.Fatal(err)

@@ -160,6 +160,14 @@ func (p Peer) RemoteAddr() net.Addr {
 	return p.c.nc.RemoteAddr()
 }
 
+// Disconnect ends the connection with the peer at once. All references that go
+// over it die, on both sides; either may connect again.
+func (p Peer) Disconnect() {
+	if p.c != nil {
+		p.c.shutdown(errDisconnected)
+	}
+}
+
 func (p Peer) String() string {
 	if p.c == nil {
 		return "nobody"

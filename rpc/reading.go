@@ -122,8 +122,6 @@ func (r *reading) word(what string) ([]byte, error) {
 	return t.Body, nil
 }
 
-// maxMethods is how many method names a reader remembers, so that the name of a
-// method called again costs no memory.
 const maxName = 1000 // bytes of the name of a method or argument; taste
 
 // call reads: INT reqid, INT or NEG clid, STRING method, arguments, CLOSE.

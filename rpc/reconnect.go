@@ -11,8 +11,9 @@ import (
 
 // KeepConnected connects to f and, whenever the connection is lost, again,
 // with growing delays: at once, then after about 2.7 s and e times longer each
-// time, up to an hour, each with jitter; one second after a connection was
-// lost. A name that the peer does not know is a failure like others.
+// time, up to an hour, each with jitter; about a second ([Config].RetryDelay)
+// after a connection was lost, between half and one and a half of it, so that a
+// thousand Tubs that lost one peer do not come back at once. A name that the peer does not know is a failure like others.
 //
 // For each connection serve runs in a goroutine of its own; its context ends
 // with the connection. The next attempt waits for serve to return.
@@ -55,9 +56,9 @@ type Status struct {
 	Attempts    int       // since the last connection
 }
 
-// Delays of the original: foolscap-wire.md section 2.8.
+// Delays of the original: foolscap-wire.md section 2.8. The first is
+// Config.RetryDelay.
 const (
-	firstDelay  = time.Second
 	maxDelay    = time.Hour
 	delayFactor = 2.7182818284590451
 	delayJitter = 0.11962656472 // standard deviation, as a part of the delay
@@ -67,22 +68,23 @@ const (
 func (rc *Reconnector) run() {
 	defer close(rc.done)
 	defer rc.leave()
-	delay := firstDelay
+	first := rc.tub.cfg.RetryDelay
+	delay := first
 	for rc.ctx.Err() == nil {
 		rc.note(func(s *Status) { s.NextAttempt = time.Time{}; s.Attempts++ })
 		r, err := rc.tub.Connect(rc.ctx, rc.furl)
 		if err == nil {
 			rc.connected(r)
-			delay = firstDelay
+			delay = first/2 + rand.N(first)
 		} else {
 			rc.note(func(s *Status) { s.LastError = err })
 			delay = min(time.Duration(float64(delay)*delayFactor), maxDelay)
 			jittered := float64(delay) * (1 + delayJitter*rand.NormFloat64())
-			delay = min(max(time.Duration(jittered), firstDelay/10), maxDelay)
+			delay = min(max(time.Duration(jittered), first/10), maxDelay)
 			rc.tub.log.Debug("connection attempt failed", "to", rc.furl, "err", err, "retry", delay)
 		}
 		if !rc.sleep(delay) {
-			delay = firstDelay
+			delay = first
 		}
 	}
 }

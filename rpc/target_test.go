@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,11 +256,11 @@ func newAdder(name string) rpc.Object {
 			if err != nil {
 				return nil, err
 			}
-			var s string
+			var s strings.Builder
 			for _, p := range v[0].([]any) {
-				s += p.(string)
+				s.WriteString(p.(string))
 			}
-			return s, nil
+			return s.String(), nil
 		},
 		"use": func(c *rpc.Call) (any, error) {
 			c.Go()

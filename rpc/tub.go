@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	KeepaliveTimeout   time.Duration // silence after which the peer is pinged; default 240s, negative never
 	DisconnectTimeout  time.Duration // silence after which the connection is closed; default never
 	DialTimeout        time.Duration // for all hints of a FURL together; default 120s
+	RetryDelay         time.Duration // before a Reconnector's first retry; default 1s
 	NegotiationTimeout time.Duration // from an accepted connection to the end of its negotiation; default 120s
 
 	// HandleOldDuplicates lets a peer that does not say which connection it
@@ -63,6 +65,7 @@ func (cfg Config) withDefaults() Config {
 	cfg.Limits = cfg.Limits.withDefaults()
 	cfg.KeepaliveTimeout = cmp.Or(cfg.KeepaliveTimeout, 240*time.Second)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 120*time.Second)
+	cfg.RetryDelay = cmp.Or(cfg.RetryDelay, time.Second)
 	cfg.NegotiationTimeout = cmp.Or(cfg.NegotiationTimeout, 120*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -475,8 +478,8 @@ func (t *Tub) Close() error {
 	return nil
 }
 
-// Shutdown is Close that lets the methods that run finish until ctx is done. It
-// returns ctx's error if some did not.
+// Shutdown is Close that lets the methods that run finish until ctx is done: if
+// some did not, it returns ctx's error.
 func (t *Tub) Shutdown(ctx context.Context) error {
 	t.mu.Lock()
 	t.closed = true
@@ -506,12 +509,20 @@ func (t *Tub) Shutdown(ctx context.Context) error {
 		rc.stopAttempts()
 	}
 	var drains sync.WaitGroup
+	var cut atomic.Bool
 	for _, c := range conns {
-		drains.Go(func() { c.drain(ctx, ErrClosed) })
+		drains.Go(func() {
+			if !c.drain(ctx, ErrClosed) {
+				cut.Store(true)
+			}
+		})
 	}
 	drains.Wait()
 	t.cancel()
 	t.goroutines.Wait()
+	if cut.Load() {
+		return context.Cause(ctx)
+	}
 	return nil
 }
 
