@@ -18,13 +18,15 @@ type follower struct {
 	p *pump
 	q *queue
 
-	c        *cursor // while catching up, else nil
-	expected uint64  // events below the cut that c has not yet returned
-	joined   bool    // the queue has begun
+	c        *cursor   // while catching up, else nil
+	from     event.Num // where it began
+	expected uint64    // events below the cut that c has not yet returned
+	joined   bool      // the queue has begun
 
 	entries, rest []byte // taken from the queue
 
-	lost loss // until the caller takes it
+	pos  event.Num // all events below have been returned, or are lost
+	lost loss      // until the caller takes it
 }
 
 // loss is events that should have come and did not: how many, and numbers
@@ -57,11 +59,20 @@ func follow(a *rings, p *pump, catchUp bool, maxCount, maxBytes int) *follower {
 	f := &follower{p: p, q: newQueue(maxCount, maxBytes)}
 	if !catchUp {
 		f.joined = true
-		p.add(f.q)
+		f.pos = p.add(f.q)
 		return f
 	}
 	f.c = newCursor(a, 0)
 	f.expected = f.c.held()
+	return f
+}
+
+// followFrom is follow for a subscription that goes on where an earlier one
+// ended: every event from that number on is returned or lost.
+func followFrom(a *rings, p *pump, from event.Num, maxCount, maxBytes int) *follower {
+	f := &follower{p: p, q: newQueue(maxCount, maxBytes), pos: from, from: from}
+	f.c = newCursor(a, from)
+	f.expected = uint64(max(f.c.cut(), from) - from)
 	return f
 }
 
@@ -76,10 +87,11 @@ func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) 
 	for f.c != nil {
 		if num, rec, ok := f.c.read(); ok {
 			f.expected--
+			f.pos = num + 1
 			return num, rec, true
 		}
-		f.lost.add(f.expected, 0, f.c.until)
-		f.expected = 0
+		f.lost.add(f.expected, f.from, f.c.until)
+		f.expected, f.pos = 0, f.c.until
 		if f.joined {
 			f.c = nil
 			break
@@ -94,9 +106,11 @@ func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) 
 			num, rec, g, f.rest = nextEntry(f.rest)
 			if rec != nil {
 				f.q.done(1, entryHeader+len(rec))
+				f.pos = num + 1
 				return num, rec, true
 			}
 			f.lost.add(uint64(g.until-g.from), g.from, g.until)
+			f.pos = g.until
 		}
 		if (f.lost.count > 0 || busy) && f.q.empty() {
 			return event.NoNum, nil, true

@@ -21,6 +21,17 @@ type SubscribeOptions struct {
 	CatchUp bool        // what the rings hold first
 	Level   event.Level // this level and above; 0: all
 	Filter  string      // an expression of package event/filter; "": all
+
+	// After goes on where an earlier subscription ended: its last batch's
+	// Position. If the process is still the same one every event since is
+	// delivered, filtered out or reported dropped; if not, it counts for nothing.
+	After Position
+}
+
+// Position is a place in the events of one run of a process.
+type Position struct {
+	Incarnation string
+	Next        event.Num // all events below have been accounted for
 }
 
 // Batch is a run of events of one process, as they were sent. Its records are
@@ -40,8 +51,13 @@ type Batch struct {
 	// DroppedUntil; that range may hold others too.
 	DroppedFrom, DroppedUntil event.Num
 
+	Until event.Num // all events below are accounted for by this batch and those before
+
 	data []byte
 }
+
+// Position returns where a later subscription can go on.
+func (b *Batch) Position() Position { return Position{b.Incarnation, b.Until} }
 
 // Records yields the events of the batch. An error ends it.
 func (b *Batch) Records() iter.Seq2[event.Num, event.Record] {
@@ -73,6 +89,19 @@ var ErrEnded = errors.New("logport: the publisher has ended the subscription")
 // record beside a full batch.
 const maxBatchSize = 4 * maxBatch
 
+// wholeNumber returns a number that a peer sent, 0 if it is none from 0 to 2^64-1.
+func wholeNumber(v any) uint64 {
+	switch v := v.(type) {
+	case int64:
+		return uint64(max(0, v))
+	case *big.Int:
+		if v.IsUint64() {
+			return v.Uint64()
+		}
+	}
+	return 0
+}
+
 // newBatch checks what a publisher sent.
 func newBatch(data, info any) (*Batch, error) {
 	raw, ok1 := data.([]byte)
@@ -83,20 +112,13 @@ func newBatch(data, info any) (*Batch, error) {
 	b := &Batch{data: raw}
 	number := func(key string) uint64 {
 		v, _ := d.Get(key)
-		switch v := v.(type) {
-		case int64:
-			return uint64(max(0, v))
-		case *big.Int:
-			if v.IsUint64() {
-				return v.Uint64()
-			}
-		}
-		return 0
+		return wholeNumber(v)
 	}
 	v, _ := d.Get("incarnation")
 	b.Incarnation, _ = banana.Text(v)
 	b.First, b.Last = event.Num(number("first")), event.Num(number("last"))
 	b.Filtered, b.Dropped = number("filtered"), number("dropped")
+	b.Until = event.Num(number("until"))
 	b.DroppedFrom, b.DroppedUntil = event.Num(number("dropped_from")), event.Num(number("dropped_until"))
 	num := b.First
 	for rest := raw; len(rest) > 0; b.Count++ {
@@ -155,6 +177,10 @@ func Subscribe(ctx context.Context, publisher *rpc.Remote, o SubscribeOptions, h
 		},
 	}}
 	options := event.Dict{{Key: "catch_up", Value: o.CatchUp}, {Key: "filter", Value: o.Filter}}
+	if o.After.Incarnation != "" {
+		options = append(options, event.Item{Key: "incarnation", Value: o.After.Incarnation},
+			event.Item{Key: "from", Value: event.NumValue(o.After.Next)})
+	}
 	if o.Level != 0 {
 		options = append(options, event.Item{Key: "level", Value: int64(o.Level)})
 	}
@@ -170,4 +196,53 @@ func Subscribe(ctx context.Context, publisher *rpc.Remote, o SubscribeOptions, h
 	case <-publisher.Done():
 		return rpc.ErrDeadReference
 	}
+}
+
+// ErrNotOurs is the error of Follow for a publisher that knows the original's
+// methods only.
+var ErrNotOurs = errors.New("logport: the publisher is not one of ours")
+
+// Follow is Subscribe over a connection that is made anew whenever it is lost,
+// going on where the one before ended. A process that was started again in the
+// meantime is followed from its first event that its rings hold; a batch's
+// Incarnation tells. state, if not nil, is called when a connection has been made
+// and, with the reason, when it was lost or could not be made. Follow returns
+// when ctx ends, when handle returns an error, when the publisher refuses the
+// subscription or is not one of ours.
+func Follow(ctx context.Context, tub *rpc.Tub, furl rpc.FURL, o SubscribeOptions, handle func(*Batch) error, state func(connected bool, reason error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if state == nil {
+		state = func(bool, error) {}
+	}
+	reconnector := tub.KeepConnected(furl, func(connected context.Context, publisher *rpc.Remote) {
+		if !Ours(publisher.Peer()) {
+			cancel(ErrNotOurs)
+			return
+		}
+		state(true, nil)
+		err := Subscribe(ctx, publisher, o, func(b *Batch) error {
+			if o.After.Incarnation != "" && o.After.Incarnation != b.Incarnation {
+				o.After = Position{}
+			}
+			if err := handle(b); err != nil {
+				return err
+			}
+			o.After, o.CatchUp = b.Position(), true
+			return nil
+		})
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, rpc.ErrDeadReference):
+			state(false, err)
+		case errors.Is(err, ErrEnded):
+			state(false, err)
+			<-connected.Done() // a new connection may find it again
+		default:
+			cancel(err)
+		}
+	})
+	defer reconnector.Stop()
+	<-ctx.Done()
+	return context.Cause(ctx)
 }

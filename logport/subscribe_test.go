@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -339,3 +341,124 @@ func TestIncidentsToOurs(t *testing.T) {
 }
 
 func posArgs(v ...any) rpc.Args { return rpc.Pos(v...) }
+
+// faultyProxy passes connections on, and cuts, stalls or slows each of them after
+// a while. It returns its address and the number of connections so far.
+func faultyProxy(t *testing.T, target string) (addr string, connections *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections = new(atomic.Int64)
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n := connections.Add(1)
+			out, err := net.Dial("tcp", target)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			cut := context.AfterFunc(ctx, func() { in.Close(); out.Close() })
+			rng := rand.New(rand.NewPCG(uint64(n), 7))
+			wg.Go(func() { io.Copy(out, in); out.Close(); in.Close() })
+			wg.Go(func() {
+				defer cut()
+				defer in.Close()
+				defer out.Close()
+				limit := 20_000 + rng.IntN(60_000) // beyond the negotiation
+				buf := make([]byte, 4096)
+				for passed := 0; passed < limit; {
+					k, err := out.Read(buf)
+					if err != nil {
+						return
+					}
+					if n%3 == 1 { // slow
+						time.Sleep(time.Millisecond)
+					}
+					if _, err := in.Write(buf[:k]); err != nil {
+						return
+					}
+					passed += k
+				}
+				if n%3 == 2 { // stall, then cut
+					time.Sleep(50 * time.Millisecond)
+				}
+			})
+		}
+	})
+	return l.Addr().String(), connections
+}
+
+// TestFollowAcrossFaults: over a connection that is cut, stalled and slowed again
+// and again, every event is delivered once and in order, or reported dropped.
+func TestFollowAcrossFaults(t *testing.T) {
+	faults := int64(15)
+	if os.Getenv("FLOG_SOAK") != "" {
+		faults = 100
+	}
+	lp := open(t, logport.Config{RingBytes: 2 << 20})
+	text, _ := lp.FURL()
+	furl, err := rpc.ParseFURL(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := strings.TrimPrefix(furl.Hints[0], "tcp:")
+	proxy, connections := faultyProxy(t, target)
+	furl.Hints = []string{"tcp:" + proxy}
+	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features, RetryDelay: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+
+	stop := make(chan struct{})
+	var logging sync.WaitGroup
+	logging.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			lp.Log(context.Background(), slog.LevelInfo, "event", slog.Int("i", i), slog.String("pad", "some bytes that fill the wire"))
+			if i%20 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+	var c tally
+	var started atomic.Bool
+	var accounted atomic.Uint64 // Until of the last batch
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- logport.Follow(ctx, tub, furl, logport.SubscribeOptions{CatchUp: true, Filter: "attrs.i == nil || attrs.i % 5 != 0"}, func(b *logport.Batch) error {
+			started.Store(true)
+			accounted.Store(uint64(b.Until))
+			return c.take(b)
+		}, nil)
+	}()
+	eventually(t, "the faults", func() bool { return connections.Load() >= faults })
+	close(stop)
+	logging.Wait()
+	eventually(t, "all events to be accounted for", func() bool { return accounted.Load() >= lp.Stats().Events })
+	cancel()
+	<-done
+	if c.wrong != nil {
+		t.Error(c.wrong)
+	}
+	if n := lp.Stats().Events; c.sum() != n {
+		t.Errorf("delivered %d + filtered %d + dropped %d is not %d logged", c.delivered, c.filtered, c.dropped, n)
+	}
+	if c.delivered < 1000 {
+		t.Errorf("only %d events were delivered", c.delivered)
+	}
+}

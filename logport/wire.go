@@ -44,6 +44,10 @@ type subscribeOptions struct {
 	catchUp bool
 	level   event.Level
 	filter  *filter.Filter // or nil
+
+	// Where an earlier subscription ended; resumed if the incarnation is ours.
+	incarnation string
+	from        event.Num
 }
 
 func readSubscribeOptions(v any) (o subscribeOptions, err error) {
@@ -63,6 +67,10 @@ func readSubscribeOptions(v any) (o subscribeOptions, err error) {
 				return o, rpc.Errorf("builtins.TypeError", "the level is no whole number")
 			}
 			o.level = event.Level(max(-1<<31, min(n, 1<<31-1)))
+		case "incarnation":
+			o.incarnation, _ = banana.Text(item.Value)
+		case "from":
+			o.from = event.Num(wholeNumber(item.Value))
 		case "filter":
 			source, _ := banana.Text(item.Value)
 			if source == "" {
@@ -105,6 +113,7 @@ type batch struct {
 	first    event.Num
 	filtered uint64 // events that did not match, since the batch before
 	lost     loss   // before the first one
+	until    event.Num
 }
 
 func (b *batch) add(num event.Num, rec event.Record) {
@@ -114,7 +123,7 @@ func (b *batch) add(num event.Num, rec event.Record) {
 	b.data = binary.AppendUvarint(b.data, uint64(num-b.last))
 	b.data = binary.AppendUvarint(b.data, uint64(len(rec)))
 	b.data = append(b.data, rec...)
-	b.last = num
+	b.last, b.until = num, num+1
 	b.count++
 }
 
@@ -126,6 +135,7 @@ func (b *batch) args(incarnation string) rpc.Args {
 		{Key: "incarnation", Value: incarnation},
 		{Key: "count", Value: int64(b.count)},
 		{Key: "filtered", Value: event.NumValue(event.Num(b.filtered))},
+		{Key: "until", Value: event.NumValue(b.until)},
 	}
 	if b.count > 0 {
 		info = append(info, event.Item{Key: "first", Value: event.NumValue(b.first)}, event.Item{Key: "last", Value: event.NumValue(b.last)})
@@ -142,7 +152,12 @@ func (b *batch) args(incarnation string) rpc.Args {
 // match and what was lost is counted in them. At most creditBytes are sent and
 // not yet answered: the answer gives the bytes back.
 func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o subscribeOptions) {
-	f := follow(p.lp.rings, p.lp.pump, o.catchUp, 0, ourQueue)
+	var f *follower
+	if o.incarnation == p.lp.incarnation {
+		f = followFrom(p.lp.rings, p.lp.pump, o.from, 0, ourQueue)
+	} else {
+		f = follow(p.lp.rings, p.lp.pump, o.catchUp, 0, ourQueue)
+	}
 	defer f.stop()
 	out := batches{observer: observer}
 	var b batch
@@ -159,6 +174,7 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 				return
 			}
 			b.lost.add(l.count, l.from, l.until)
+			b.until = l.until
 		}
 		switch {
 		case !ok:
@@ -174,6 +190,7 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 			}
 		case !p.matches(num, rec, &o):
 			b.filtered++
+			b.until = num + 1
 		default:
 			if b.count > 0 && len(b.data)+len(rec) > maxBatch && !out.send(ctx, &b, p.lp.incarnation) {
 				return
@@ -226,7 +243,7 @@ func (s *batches) send(ctx context.Context, b *batch, incarnation string) bool {
 	if n := len(s.spare); n > 0 {
 		buf, s.spare = s.spare[n-1], s.spare[:n-1]
 	}
-	*b = batch{data: buf}
+	*b = batch{data: buf, until: b.until}
 	return true
 }
 
