@@ -18,6 +18,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -72,13 +73,16 @@ type Follow struct {
 // Run follows the targets until ctx is done, or a target turns out to be none.
 // Lost connections are made again. The error is nil if ctx ended it.
 func (f *Follow) Run(ctx context.Context) error {
-	tub, err := rpc.NewTub(rpc.Config{AnyCopyable: true, KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, DialTimeout: 30 * time.Second})
+	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features, AnyCopyable: true, KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, DialTimeout: 30 * time.Second})
 	if err != nil {
 		return err
 	}
 	defer tub.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if f.Select == nil {
+		f.Select = &Select{}
+	}
 
 	s := &show{Follow: f, queue: make(chan shown, 256), printers: make(map[string]*printer)}
 	if f.SaveTo != "" {
@@ -135,6 +139,8 @@ type shown struct {
 	text   string
 	event  *live
 	header event.Dict
+
+	selected bool // the event is known to be wanted
 }
 
 // show is the one goroutine that writes: events of several connections come by
@@ -198,10 +204,8 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		p.live, p.label = true, s.label(it.target)
 		s.printers[it.target] = p
 	}
-	if s.Select != nil {
-		if !s.Select.match(it.event) {
-			return nil
-		}
+	if !it.selected && !s.Select.match(it.event) {
+		return nil
 	}
 	s.buf = p.event(s.buf[:0], it.event)
 	_, err := out.Write(p.labelled(s.buf))
@@ -221,6 +225,8 @@ type follower struct {
 	*show
 	target Target
 	tub    *rpc.Tub
+
+	at logport.Position // up to where a publisher of ours was followed
 
 	mu   sync.Mutex
 	seen seen // guarded by mu
@@ -329,6 +335,9 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	rejoined := l.seen.any
 	l.seen.rejoined, l.seen.noted = rejoined, false
 	l.mu.Unlock()
+	if logport.Ours(remote.Peer()) {
+		return l.batches(ctx, remote, rejoined)
+	}
 	observer := &rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
 		"msg":  func(c *rpc.Call) (any, error) { return l.msg(ctx, c) },
 		"done": func(*rpc.Call) (any, error) { return nil, nil },
@@ -351,6 +360,49 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// batches follows a publisher of ours: it selects, sends many events at once, and
+// says exactly what was lost.
+func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined bool) error {
+	l.mu.Lock()
+	l.seen.any = true // what is missing after a lost connection is known otherwise
+	l.mu.Unlock()
+	level, expression, rest := l.Select.pushed()
+	options := logport.SubscribeOptions{CatchUp: l.CatchUp || rejoined, Level: level, Filter: expression, After: l.at}
+	tub := string(l.target.FURL.Tub)
+	from := tub[:min(len(tub), shortTub)]
+	err := logport.Subscribe(ctx, remote, options, func(b *logport.Batch) error {
+		if rejoined && l.at.Incarnation != "" && b.Incarnation != l.at.Incarnation {
+			l.say("(the process was started anew)")
+			rejoined = false
+		}
+		if b.Dropped > 0 {
+			l.say(fmt.Sprintf("(%d events were not seen, of #%d to #%d)", b.Dropped, b.DroppedFrom, b.DroppedUntil-1))
+		}
+		rx := flogfile.Seconds(time.Now())
+		for num, rec := range b.Records() {
+			ev, err := rec.Event(num, b.Incarnation)
+			if err != nil {
+				return err
+			}
+			it := &live{ev: ev, from: from, rx: rx}
+			if !rest.match(it) {
+				continue
+			}
+			select {
+			case l.queue <- shown{target: l.target.Name, event: it, selected: true}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		l.at = b.Position()
+		return nil
+	})
+	if ctx.Err() != nil || !remote.IsConnected() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
 }
 
 // textDict returns names and versions as text: peers send them as bytes.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
+	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -279,5 +282,47 @@ func TestParseTarget(t *testing.T) {
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("ParseTarget(%q): %v, want %q", text, err, want)
 		}
+	}
+}
+
+// A publisher of ours selects itself, and what its rings hold comes first.
+func TestTailOurs(t *testing.T) {
+	lp, err := logport.Open(logport.Config{Name: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.Close()
+	text, err := lp.FURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := tail.ParseTarget(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only, err := filter.Compile(`attrs.ms > 5`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(lp.Handler())
+	log.Info("early", "facility", "net.http", "ms", 9)
+	log.Info("early and fast", "facility", "net.http", "ms", 1)
+	facility := "net"
+	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target, target}, CatchUp: true, Select: &tail.Select{Only: only, Facility: &facility}, Style: tail.Style{Zone: time.UTC}})
+	early := until(t, next, `L20 \[\]#\d+ early$`)
+	if line := early[len(early)-1]; !strings.HasPrefix(line, target.Name+"| ") {
+		t.Errorf("of two targets the line is %q", line)
+	}
+	until(t, next, ` early$`) // of the other connection
+	log.Info("network", "facility", "network", "ms", 99)
+	log.Info("fast", "facility", "net", "ms", 2)
+	log.Warn("slow", "facility", "net", "ms", 99)
+	for _, line := range until(t, next, " slow$") {
+		if strings.Contains(line, "#") && !strings.HasSuffix(line, " slow") {
+			t.Errorf("shown beside what was selected: %q", line)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

@@ -182,6 +182,45 @@ func (s *Select) match(r record) bool {
 	return ok
 }
 
+// pushed returns what of the conditions a publisher can see to, as a level and an
+// expression of package event/filter, and the rest.
+func (s *Select) pushed() (level event.Level, expression string, rest *Select) {
+	rest = &Select{From: s.From}
+	if s.Level != nil && *s.Level > 0 {
+		level = *s.Level
+	} else {
+		rest.Level = s.Level
+	}
+	var parts []string
+	if s.Facility != nil && *s.Facility != "" {
+		name := strconv.Quote(*s.Facility)
+		parts = append(parts, fmt.Sprintf("(facility == %s || facility startsWith %s)", name, strconv.Quote(*s.Facility+".")))
+	}
+	if s.Since != 0 {
+		parts = append(parts, "time >= "+strconv.FormatFloat(s.Since, 'f', -1, 64))
+	}
+	if s.Until != 0 {
+		parts = append(parts, "time <= "+strconv.FormatFloat(s.Until, 'f', -1, 64))
+	}
+	if s.Grep != nil {
+		parts = append(parts, "message matches "+strconv.Quote(s.Grep.String()))
+	}
+	if s.Only != nil {
+		parts = append(parts, "(\n"+s.Only.String()+"\n)")
+	}
+	expression = strings.Join(parts, " && ")
+	if expression == "" {
+		return level, "", rest
+	}
+	if _, err := filter.Compile(expression); err != nil {
+		// A variable cannot stand in brackets, and both together may be too long:
+		// then the events are selected here.
+		here := &Select{Only: s.Only, Level: rest.Level, Facility: s.Facility, Since: s.Since, Until: s.Until, From: s.From, Grep: s.Grep}
+		return level, "", here
+	}
+	return level, expression, rest
+}
+
 // Err says on how many events Only could not be evaluated, and why on the
 // first.
 func (s *Select) Err() error {
