@@ -29,6 +29,7 @@ var parts = []struct {
 }{
 	{"rpc", benchRPC},
 	{"recorder", benchRecorder},
+	{"service", benchService},
 	{"publishing", benchPublishing},
 	{"classify", benchClassify},
 	{"files", benchFiles},

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/flogtool/flogtool/logport"
+)
+
+// This file measures what adding the recorder costs a service, where it matters:
+// in requests served and in the slowest of them.
+
+// order is what the service takes and gives.
+type order struct {
+	ID    int
+	User  string
+	Lines []orderLine
+}
+
+type orderLine struct {
+	Article string
+	Count   int
+	Price   float64
+}
+
+// newService returns a shop's server: it decodes an order, looks its articles up,
+// adds, and answers with a compressed page of JSON. It logs at debug level what
+// one would like to know when it breaks: eight events a request.
+func newService(l *slog.Logger) http.Handler {
+	stock := map[string]int{}
+	for i := range 10_000 {
+		stock[fmt.Sprint("article-", i)] = i % 50
+	}
+	var mu sync.RWMutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		l.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
+		var o order
+		if err := json.NewDecoder(r.Body).Decode(&o); err != nil {
+			http.Error(w, "no order", http.StatusBadRequest)
+			return
+		}
+		l.LogAttrs(ctx, slog.LevelDebug, "decoded", slog.Int("order", o.ID), slog.Int("lines", len(o.Lines)))
+		total, short := 0.0, 0
+		mu.RLock()
+		for i, line := range o.Lines {
+			if stock[line.Article] < line.Count {
+				short++
+			}
+			total += line.Price * float64(line.Count)
+			if i%20 == 0 {
+				l.LogAttrs(ctx, slog.LevelDebug, "stock", slog.String("article", line.Article), slog.Int("count", line.Count), slog.Int("order", o.ID))
+			}
+		}
+		mu.RUnlock()
+		l.LogAttrs(ctx, slog.LevelDebug, "priced", slog.Int("order", o.ID), slog.Float64("total", total), slog.Int("short", short))
+		slices.SortFunc(o.Lines, func(a, b orderLine) int { return bytes.Compare([]byte(a.Article), []byte(b.Article)) })
+		w.Header().Set("Content-Encoding", "gzip")
+		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		err := json.NewEncoder(z).Encode(map[string]any{"order": o, "total": total, "short": short})
+		z.Close()
+		l.LogAttrs(ctx, slog.LevelDebug, "answered", slog.Int("order", o.ID), slog.Any("err", err))
+	})
+}
+
+// load has four clients send orders to a server for d, and returns the rate and
+// the 99th percentile of the time one took.
+func load(url string, d time.Duration) (perSecond float64, p99 time.Duration) {
+	o := order{ID: 1, User: "ann"}
+	for i := range 60 {
+		o.Lines = append(o.Lines, orderLine{fmt.Sprint("article-", i*37), i % 9, float64(i) * 1.25})
+	}
+	body, _ := json.Marshal(o)
+	var mu sync.Mutex
+	var all []time.Duration
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range 4 {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+			defer client.CloseIdleConnections()
+			var took []time.Duration
+			for time.Since(start) < d {
+				t := time.Now()
+				resp, err := client.Post(url, "application/json", bytes.NewReader(body))
+				if err != nil {
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				took = append(took, time.Since(t))
+			}
+			mu.Lock()
+			all = append(all, took...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	slices.Sort(all)
+	if len(all) == 0 {
+		return 0, 0
+	}
+	return float64(len(all)) / elapsed.Seconds(), all[len(all)*99/100]
+}
+
+// serviceRounds are pairs of turns; the figure is the median over pairs, with the
+// interval in which 95 of 100 such medians lie.
+const serviceRounds = 60
+
+func benchService(r *report) {
+	lp := openForBench(r, logport.Config{Listen: "off", Dir: tempDir(r)})
+	defer lp.Close()
+	without := httptest.NewServer(newService(slog.New(nothing{off: true})))
+	defer without.Close()
+	with := httptest.NewServer(newService(slog.New(lp.Handler())))
+	defer with.Close()
+	load(without.URL, 300*time.Millisecond)
+	load(with.URL, 300*time.Millisecond)
+	var rates, tails, rate, tail []float64
+	for i := range serviceRounds {
+		a, b := without.URL, with.URL
+		if i%2 == 1 { // neither is always the second
+			a, b = b, a
+		}
+		rateA, p99A := load(a, 250*time.Millisecond)
+		rateB, p99B := load(b, 250*time.Millisecond)
+		if i%2 == 1 {
+			rateA, rateB, p99A, p99B = rateB, rateA, p99B, p99A
+		}
+		rate, tail = append(rate, rateA), append(tail, p99A.Seconds()*1e6)
+		rates, tails = append(rates, rateB/rateA), append(tails, float64(p99B)/float64(p99A))
+	}
+	r.Row("service without recorder", median(rate), "requests/s")
+	r.Row("service without recorder, 99th percentile", median(tail), "us")
+	for name, ratios := range map[string][]float64{"throughput with/without": rates, "p99 with/without": tails} {
+		low, high := interval(ratios)
+		r.Row(name+", 95% interval from", low, "")
+		r.Row(name+", 95% interval to", high, "")
+	}
+	r.Ratio("service-throughput", median(rates))
+	r.Ratio("service-p99", median(tails))
+
+	worst := worstCall(r, lp)
+	r.Row("worst single call while another process syncs the disk", worst.Seconds()*1e3, "ms")
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}
+
+// interval returns the order statistics between which the median lies with 95%.
+func interval(v []float64) (low, high float64) {
+	s := slices.Sorted(slices.Values(v))
+	n := float64(len(s))
+	k := int(n/2 - 1.96*math.Sqrt(n)/2)
+	return s[max(0, k)], s[min(len(s)-1, len(s)-1-k)]
+}
+
+// worstCall logs into mapped rings for two seconds while a file beside them is
+// written and synced without pause, and returns the slowest call of the best of
+// five tries: a call may also be slow because another process had the processor.
+func worstCall(r *report, lp *logport.Logport) time.Duration {
+	dir := tempDir(r)
+	best := time.Hour
+	for range 5 {
+		ctx, cancel := context.WithCancel(context.Background())
+		var syncing sync.WaitGroup
+		syncing.Go(func() {
+			f, err := os.Create(filepath.Join(dir, "noise"))
+			if err != nil {
+				r.Errorf("%v", err)
+				return
+			}
+			defer f.Close()
+			block := make([]byte, 4<<20)
+			for ctx.Err() == nil {
+				f.WriteAt(block, 0)
+				f.Sync()
+			}
+		})
+		worst, start := time.Duration(0), time.Now()
+		for i := 0; time.Since(start) < 2*time.Second; i++ {
+			t := time.Now()
+			logRequest(lp, i)
+			worst = max(worst, time.Since(t))
+		}
+		cancel()
+		syncing.Wait()
+		best = min(best, worst)
+	}
+	return best
+}
