@@ -390,9 +390,12 @@ func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
 		dst = append(dst[:start], visible(dst[start:], p.Terminal)...)
 	}
 	if color := sgr[level.Band()]; p.Color && color != "" {
-		text := bytes.TrimSuffix(bytes.Clone(dst[start:]), []byte("\n"))
-		dst = append(append(append(dst[:start], "\x1b["...), color...), 'm')
-		dst = append(append(dst, text...), "\x1b[0m\n"...)
+		text := bytes.Clone(dst[start:])
+		dst = dst[:start]
+		for line := range bytes.Lines(text) { // each, since pagers end colours with the line
+			dst = append(append(append(dst, "\x1b["...), color...), 'm')
+			dst = append(append(dst, bytes.TrimSuffix(line, []byte("\n"))...), "\x1b[0m\n"...)
+		}
 	}
 	return dst
 }

@@ -1,0 +1,171 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns a pseudo-terminal of 100 by 30 and a function that returns
+// what was written to it up to now, once the text done is among it.
+func openTerminal(t *testing.T) (tty *os.File, until func(done string) string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 30, Col: 100}); err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	pieces := make(chan string, 10_000)
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			if n > 0 {
+				pieces <- string(buf[:n])
+			}
+			if err != nil {
+				close(pieces)
+				return
+			}
+		}
+	}()
+	seen := ""
+	return tty, func(done string) string {
+		t.Helper()
+		for !strings.Contains(seen, done) {
+			select {
+			case piece, ok := <-pieces:
+				if !ok {
+					t.Fatalf("the terminal closed after %q", seen)
+				}
+				seen += piece
+			case <-time.After(60 * time.Second):
+				t.Fatalf("%q did not appear in %q", done, seen)
+			}
+		}
+		text := strings.ReplaceAll(seen, "\r\n", "\n")
+		seen = ""
+		return text
+	}
+}
+
+const terminalLog = `# foolscap flogfile v1
+{"from": "local", "rx_time": 1.0, "d": {"num": 0, "level": 10, "message": "quiet", "time": 0.25, "incarnation": ["x", null]}}
+{"from": "local", "rx_time": 1.0, "d": {"num": 1, "level": 20, "message": "bell \u0007 and \u001b[2J clear", "time": 0.25, "incarnation": ["x", null]}}
+{"from": "local", "rx_time": 1.0, "d": {"num": 2, "level": 40, "message": "two\nlines", "time": 0.25, "incarnation": ["x", null]}}
+`
+
+// On a terminal levels have colours, each line its own since pagers end them
+// there, and what a message tells a terminal to do is shown instead of done.
+func TestTerminalColours(t *testing.T) {
+	t.Setenv("TZ", "UTC")
+	t.Setenv("PAGER", "")
+	t.Setenv("TERM", "xterm")
+	log := filepath.Join(t.TempDir(), "log.flog")
+	if err := os.WriteFile(log, []byte(terminalLog), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tty, until := openTerminal(t)
+	if code := run(t.Context(), []string{"dump", log}, strings.NewReader(""), tty, io.Discard); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	want := "\x1b[90mlocal#0 00:00:00.250: quiet\x1b[0m\n" +
+		"local#1 00:00:00.250: bell \\x07 and \\x1b[2J clear\n" +
+		"\x1b[1;31mlocal#2 00:00:00.250: two\x1b[0m\n" +
+		"\x1b[1;31mlines\x1b[0m\n"
+	if got := until("lines\x1b[0m"); strings.TrimSpace(got) != strings.TrimSpace(want) {
+		t.Errorf("on the terminal\n%q\nwant\n%q", got, want)
+	}
+	t.Setenv("NO_COLOR", "1")
+	run(t.Context(), []string{"dump", log}, strings.NewReader(""), tty, io.Discard)
+	if got := until("lines\n"[:5]); strings.Contains(got, "\x1b[") || !strings.Contains(got, `\x07`) {
+		t.Errorf("with NO_COLOR %q", got)
+	}
+	run(t.Context(), []string{"dump", "--color=always", log}, strings.NewReader(""), tty, io.Discard)
+	if got := until("lines\x1b[0m"); !strings.Contains(got, "\x1b[1;31m") {
+		t.Errorf("with --color=always %q", got)
+	}
+}
+
+// On a terminal the output goes through the pager that git would take.
+func TestTerminalPager(t *testing.T) {
+	t.Setenv("TZ", "UTC")
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log.flog")
+	if err := os.WriteFile(log, []byte(terminalLog), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PAGER", "sed 's/^/paged: /'")
+	tty, until := openTerminal(t)
+	run(t.Context(), []string{"dump", "--color=never", "-n", log}, strings.NewReader(""), tty, io.Discard)
+	if got := until("00:00:00.250 2"); !strings.Contains(got, "paged: 00:00:00.250 1") {
+		t.Errorf("on the terminal %q", got)
+	}
+	run(t.Context(), []string{"dump", "--no-pager", "--color=never", "-n", log}, strings.NewReader(""), tty, io.Discard)
+	if got := until("00:00:00.250 2"); strings.Contains(got, "paged") {
+		t.Errorf("with --no-pager %q", got)
+	}
+	// A pager that goes away is no error.
+	t.Setenv("PAGER", "head -c 1 >/dev/null")
+	var errw strings.Builder
+	if run(t.Context(), []string{"dump", log}, strings.NewReader(""), tty, &errw); errw.Len() > 0 {
+		t.Errorf("a pager that ended: stderr %q", errw.String())
+	}
+}
+
+// Work of more than a second shows how far it is on stderr, and leaves no trace.
+func TestTerminalProgress(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "log.flog")
+	var log strings.Builder
+	log.WriteString("# foolscap flogfile v1\n")
+	for i := range 50_000 {
+		fmt.Fprintf(&log, `{"from": "local", "rx_time": 1.0, "d": {"num": %d, "level": 10, "message": "quiet", "time": 0.25, "incarnation": ["x", null]}}`+"\n", i)
+	}
+	if err := os.WriteFile(fifo, []byte(log.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tty, until := openTerminal(t)
+	// The reader of the output is slow: it waits until the bar is there.
+	r, w := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(t.Context(), []string{"dump", fifo}, strings.NewReader(""), w, tty)
+		w.Close()
+	}()
+	bar := until("MB")
+	if !strings.Contains(bar, "[") || !strings.Contains(bar, "%") {
+		t.Errorf("the bar is %q", bar)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Error(err)
+	}
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	until("\r\x1b[K")
+}
