@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -17,6 +18,8 @@ type inbound struct {
 	call  Call
 	gifts []*gift // to be resolved before it runs
 	size  int64   // what it counts against Limits.Pause and Backlog
+
+	borrowed []*[]byte // memory to be used again after the answer
 
 	then func() // to run behind the answer, or nil
 
@@ -152,7 +155,34 @@ func (in *inbound) detach() {
 	c.wakeDeliverer()
 }
 
+// blockPool has the memory of long byte strings that were only borrowed.
+var blockPool = sync.Pool{New: func() any { return new([]byte) }}
+
+// minBlock is the least memory a borrowed byte string takes, so that blocks fit
+// each other's successors.
+const minBlock = 64 << 10
+
+// borrow is the reader's Alloc while it reads the arguments of a Borrower.
+func (in *inbound) borrow(n int) []byte {
+	b := blockPool.Get().(*[]byte)
+	if cap(*b) < n {
+		*b = make([]byte, max(n, minBlock))
+	}
+	in.borrowed = append(in.borrowed, b)
+	return (*b)[:n:n]
+}
+
+// giveBack is called when neither the method nor its answer needs the
+// arguments any more.
+func (in *inbound) giveBack() {
+	for _, b := range in.borrowed {
+		blockPool.Put(b)
+	}
+	in.borrowed = nil
+}
+
 func (in *inbound) run() {
+	defer in.giveBack()
 	if len(in.gifts) > 0 {
 		if err := in.unwrapArgs(); err != nil {
 			in.answer(nil, err)

@@ -1,6 +1,7 @@
 package rpc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -319,4 +320,44 @@ func TestReferenceCounts(t *testing.T) {
 		})
 	}
 	workers.Wait()
+}
+
+// TestBorrow: a Borrower's byte strings are whole while its method runs and in
+// its answer, however many calls share their memory.
+func TestBorrow(t *testing.T) {
+	server := newServer(t, rpc.Config{})
+	f := register(t, server, &rpc.Methods{Borrow: true, Map: methods{
+		"echo": echo,
+		"slow": func(c *rpc.Call) (any, error) {
+			c.Go()
+			b := c.Args.Pos[0].([]byte)
+			first := b[0]
+			runtime.Gosched()
+			for _, v := range b {
+				if v != first {
+					return false, nil
+				}
+			}
+			return true, nil
+		},
+	}}, "")
+	r := connect(t, newTub(t, rpc.Config{}), f)
+	ctx := within(t)
+	var callers sync.WaitGroup
+	for i := range 8 {
+		callers.Go(func() {
+			for n := range 30 {
+				block := bytes.Repeat([]byte{byte(i + n)}, 5000+i*20000)
+				var back []byte
+				if err := r.Call(ctx, "echo", rpc.Pos(block), &back); err != nil || !bytes.Equal(back, block) {
+					t.Errorf("echo of %d bytes: %d bytes, %v", len(block), len(back), err)
+				}
+				var whole bool
+				if err := r.Call(ctx, "slow", rpc.Pos(block), &whole); err != nil || !whole {
+					t.Errorf("slow: %v, %v", whole, err)
+				}
+			}
+		})
+	}
+	callers.Wait()
 }

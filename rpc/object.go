@@ -23,12 +23,26 @@ type Object interface {
 	Invoke(c *Call) (any, error)
 }
 
+// A Borrower is an Object that can do without byte strings of its own: if
+// Borrows returns true, the memory of the []byte values in a call's arguments is
+// used again for other calls once Invoke has returned and its result is sent. A
+// method that keeps one must copy it. For large blocks that saves more time than
+// anything else, because new memory is the most expensive part of a call.
+type Borrower interface {
+	Object
+	Borrows() bool
+}
+
 // Methods is an Object made of functions: only what stands in Map can be
 // called. It must not be changed while it is in use.
 type Methods struct {
-	Name string // remote interface name, or ""
-	Map  map[string]func(*Call) (any, error)
+	Name   string // remote interface name, or ""
+	Map    map[string]func(*Call) (any, error)
+	Borrow bool // no function keeps a []byte of its arguments: see [Borrower]
 }
+
+// Borrows returns m.Borrow.
+func (m *Methods) Borrows() bool { return m.Borrow }
 
 // Interface returns m.Name.
 func (m *Methods) Interface() string { return m.Name }

@@ -154,6 +154,10 @@ func (r *reading) rest(in *inbound) error {
 	if in.obj, err = r.conn.lookup(clid); err != nil {
 		return err
 	}
+	if b, ok := in.obj.(Borrower); ok && b.Borrows() {
+		r.d.Alloc = in.borrow
+		defer func() { r.d.Alloc = nil }()
+	}
 	name, err := r.word("a method")
 	if err != nil {
 		return err

@@ -38,6 +38,10 @@ const (
 type Reader struct {
 	OnPing func(n uint64) // may be nil
 
+	// Alloc, if set, gives the memory for a long string: n bytes, of any
+	// content. Bodies above 256 KiB take memory of their own as they arrive.
+	Alloc func(n int) []byte
+
 	src   io.Reader
 	lim   Limits
 	vocab bool // table 1; else table 0
@@ -266,7 +270,12 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 	}
 	// Large bodies are read straight into memory of their own, which grows as
 	// they arrive: a length alone costs nothing.
-	b := make([]byte, min(size, bodyStart))
+	var b []byte
+	if r.Alloc != nil && size <= bodyStart {
+		b = r.Alloc(size)
+	} else {
+		b = make([]byte, min(size, bodyStart))
+	}
 	have := r.take(b)
 	for {
 		for have < len(b) {
