@@ -66,13 +66,6 @@ func (a *announcer) done() {
 	a.queue = a.queue[1:]
 }
 
-// pending reports whether something is still to be published.
-func (a *announcer) pending() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.queue) > 0
-}
-
 // run publishes until ctx is done. NATS may be away: then it waits, and only
 // the queue of names grows.
 func (a *announcer) run(ctx context.Context) {
@@ -80,6 +73,7 @@ func (a *announcer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, ok := a.first()
 		if !ok {
+			a.log.Debug("all is published")
 			select {
 			case <-ctx.Done():
 			case <-a.news:

@@ -53,9 +53,7 @@ func startProcess(t *testing.T, dir string) (p *foolscaptest.Proc, furl string) 
 func check(t *testing.T, dir, tub string, incidents []string) {
 	t.Helper()
 	g := start(t, dir)
-	for g.announcer.pending() {
-		g.said.wait(t, "incident published")
-	}
+	g.said.wait(t, "all is published")
 	var want, listed []string
 	for _, name := range incidents {
 		rel := "incidents/" + tub + "/" + name + ".flog.zst"
