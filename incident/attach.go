@@ -42,7 +42,7 @@ func ExecutionTrace(atLeast time.Duration) (a Attachment, stop func(), err error
 }
 
 func validAttachment(name string) bool {
-	if name == "" || len(name) > 64 || name == flogPart || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "flog.") ||
+	if name == "" || len(name) > 64 || name == FlogPart || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "flog.") ||
 		strings.HasSuffix(name, ".tmp") {
 		return false
 	}

@@ -455,14 +455,14 @@ type Part struct {
 	Size int64
 }
 
-// flogPart is the part that is the flog file.
-const flogPart = "flog"
+// FlogPart names the part of an incident that is its flog file.
+const FlogPart = "flog"
 
 // Parts returns the parts of an incident: its flog file, as `flog`, then its
 // attachments.
 func (s *Store) Parts(name string) ([]Part, error) {
 	var parts []Part
-	for _, part := range append([]string{flogPart}, s.attachments(name)...) {
+	for _, part := range append([]string{FlogPart}, s.attachments(name)...) {
 		r, err := s.OpenPart(name, part)
 		if err != nil {
 			return nil, err
@@ -510,7 +510,7 @@ func (s *Store) OpenPart(name, part string) (*PartReader, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrNoIncident, name)
 	}
-	if part != flogPart {
+	if part != FlogPart {
 		f, err := s.openAttachment(name, part)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %q, part %q", ErrNoIncident, name, part)

@@ -148,18 +148,25 @@ func (b *batch) args(incarnation string) rpc.Args {
 	return rpc.Pos(b.data, info)
 }
 
-// sendBatches sends the events that match, in order, in batches; what did not
-// match and what was lost is counted in them. At most creditBytes are sent and
-// not yet answered: the answer gives the bytes back.
+// sendBatches sends the events that match, in order, in batches. At most
+// creditBytes are sent and not yet answered: the answer gives the bytes back.
 func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o subscribeOptions) {
+	out := batches{observer: observer}
+	p.lp.gather(ctx, o, func(b *batch) bool { return out.send(ctx, b, p.lp.incarnation) })
+	out.drain(ctx)
+}
+
+// gather gives send all events that match, in order, in batches; what did not
+// match and what was lost is counted in them. send empties the batch, or returns
+// false to end it.
+func (lp *Logport) gather(ctx context.Context, o subscribeOptions, send func(*batch) bool) {
 	var f *follower
-	if o.incarnation == p.lp.incarnation {
-		f = followFrom(p.lp.rings, p.lp.pump, o.from, 0, ourQueue)
+	if o.incarnation == lp.incarnation {
+		f = followFrom(lp.rings, lp.pump, o.from, 0, ourQueue)
 	} else {
-		f = follow(p.lp.rings, p.lp.pump, o.catchUp, 0, ourQueue)
+		f = follow(lp.rings, lp.pump, o.catchUp, 0, ourQueue)
 	}
 	defer f.stop()
-	out := batches{observer: observer}
 	var b batch
 	var quiet <-chan time.Time
 	for {
@@ -168,9 +175,9 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 		}
 		num, rec, ok := f.next(ctx, b.count > 0, quiet)
 		if l := f.takeLost(); l.count > 0 {
-			p.lp.subs.dropped.Add(l.count)
+			lp.subs.dropped.Add(l.count)
 			// The loss stands before the next event: what is gathered goes first.
-			if b.count > 0 && !out.send(ctx, &b, p.lp.incarnation) {
+			if b.count > 0 && !send(&b) {
 				return
 			}
 			b.lost.add(l.count, l.from, l.until)
@@ -179,20 +186,19 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 		switch {
 		case !ok:
 			if !b.empty() {
-				out.send(ctx, &b, p.lp.incarnation)
+				send(&b)
 			}
-			out.drain(ctx)
 			return
 		case rec == nil:
 			quiet = nil
-			if !b.empty() && !out.send(ctx, &b, p.lp.incarnation) {
+			if !b.empty() && !send(&b) {
 				return
 			}
-		case !p.matches(num, rec, &o):
+		case !lp.matches(num, rec, &o):
 			b.filtered++
 			b.until = num + 1
 		default:
-			if b.count > 0 && len(b.data)+len(rec) > maxBatch && !out.send(ctx, &b, p.lp.incarnation) {
+			if b.count > 0 && len(b.data)+len(rec) > maxBatch && !send(&b) {
 				return
 			}
 			b.add(num, rec)
@@ -202,14 +208,14 @@ func (p *publisher) sendBatches(ctx context.Context, observer *rpc.Remote, o sub
 
 // matches reports whether a subscription wants the event. A filter that fails on
 // an event does not match it.
-func (p *publisher) matches(num event.Num, rec event.Record, o *subscribeOptions) bool {
+func (lp *Logport) matches(num event.Num, rec event.Record, o *subscribeOptions) bool {
 	if rec.Level() < o.level {
 		return false
 	}
 	if o.filter == nil {
 		return true
 	}
-	e, err := rec.Event(num, p.lp.incarnation)
+	e, err := rec.Event(num, lp.incarnation)
 	if err != nil {
 		return false
 	}

@@ -1,0 +1,115 @@
+package logport
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/incident"
+)
+
+// Incarnation returns the name of this run of the process.
+func (lp *Logport) Incarnation() string { return lp.incarnation }
+
+// TubID returns the identity under which others know the process, "" if it has
+// none because nobody can connect.
+func (lp *Logport) TubID() string {
+	if lp.tub == nil {
+		return ""
+	}
+	return string(lp.tub.ID())
+}
+
+// Watch gives handle the process's own events, as [Subscribe] does from afar,
+// until ctx ends, handle returns an error, or the Logport is closed and all was
+// given. While handle works, up to 4 MiB of events wait; what does not fit is
+// dropped and counted in the batch it is missing before.
+func (lp *Logport) Watch(ctx context.Context, o SubscribeOptions, handle func(*Batch) error) error {
+	options := subscribeOptions{catchUp: o.CatchUp, level: -1 << 31, incarnation: o.After.Incarnation, from: o.After.Next}
+	if o.Level != 0 {
+		options.level = o.Level
+	}
+	if o.Filter != "" {
+		f, err := filter.Compile(o.Filter)
+		if err != nil {
+			return fmt.Errorf("logport: watch: %w", err)
+		}
+		options.filter = f
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The Logport's end is not ctx's: what is queued then is still given.
+	stop := context.AfterFunc(lp.late, func() { cancel(ErrClosed) })
+	defer stop()
+	lp.subs.active.Add(1)
+	defer lp.subs.active.Add(-1)
+	lp.gather(ctx, options, func(b *batch) bool {
+		err := handle(&Batch{
+			Incarnation: lp.incarnation, Count: b.count, First: b.first, Last: b.last,
+			Filtered: b.filtered, Dropped: b.lost.count, DroppedFrom: b.lost.from, DroppedUntil: b.lost.until,
+			Until: b.until, data: b.data,
+		})
+		*b = batch{data: b.data[:0], until: b.until}
+		if err != nil {
+			cancel(err)
+			return false
+		}
+		return true
+	})
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return ErrClosed
+}
+
+// WatchIncidents calls complete for every complete incident whose name is
+// greater than since, in the order of names, until ctx ends, complete returns an
+// error, or the Logport is closed and all were told. began, if not nil, is told
+// of a trigger when its recording begins.
+func (lp *Logport) WatchIncidents(ctx context.Context, since string, began func(*event.Event), complete func(name string) error) error {
+	begun := event.NoNum
+	for {
+		change, trigger := lp.incidents.state()
+		if began != nil && trigger.Record != nil && trigger.Num != begun {
+			begun = trigger.Num
+			if e, err := trigger.Record.Event(trigger.Num, lp.incarnation); err == nil {
+				began(e)
+			}
+		}
+		for _, name := range lp.incidents.store.Names(since) {
+			since = name
+			if err := complete(name); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-lp.incidents.finished:
+			if len(lp.incidents.store.Names(since)) == 0 {
+				return ErrClosed
+			}
+		}
+	}
+}
+
+// ReadIncident returns the header and the events of an incident. An error wraps
+// [incident.ErrNoIncident] if there is none of that name.
+func (lp *Logport) ReadIncident(name string) (header event.Dict, events []any, err error) {
+	return lp.incidents.store.Read(name)
+}
+
+// OpenIncident opens an incident's flog file, compressed as it is on disk.
+func (lp *Logport) OpenIncident(name string) (io.ReadCloser, error) {
+	r, err := lp.incidents.store.OpenPart(name, incident.FlogPart)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(r, 0, 1<<62), r}, nil
+}
