@@ -1,0 +1,302 @@
+// Package natspub publishes a process's events and incidents straight to NATS,
+// for people who run NATS and no gatherer.
+//
+//	p, err := natspub.Start(lp, natspub.Config{URL: "nats://127.0.0.1:4222"})
+//	…
+//	defer p.Close()
+//
+//	events    ──► flog.event.TUBID.LEVEL.FACILITY          the wrapper line of a flog file
+//	lost ones ──► flog.gap.TUBID                           how many, between which numbers
+//	triggers  ──► flog.trigger.TUBID                       the event
+//	incidents ──► flog.incident.unknown.INCARNATION.NAME   a summary; the file is in the object store
+//
+// Logging is never held up: while the server is away up to 4 MiB of events wait,
+// and what does not fit is counted and told when it is back. It reconnects for
+// ever.
+//
+// Spec: docs/nats.md.
+package natspub
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/logport"
+)
+
+// Config says what is published where.
+type Config struct {
+	URL     string        // of the server, or several with commas
+	Options []nats.Option // credentials, TLS, …
+
+	Level  event.Level // events of this level and above; default WEIRD, as the gatherer's
+	Filter string      // and only those that match this expression; "": all of them
+
+	// JetStream has events and incidents acknowledged by a stream that takes
+	// their subjects: lost is then only what is told to be. An incident's file
+	// goes into the object store flog-incidents, which must exist.
+	JetStream bool
+
+	Log *slog.Logger // default discards
+}
+
+// ObjectStore is the bucket for the files of incidents.
+const ObjectStore = "flog-incidents"
+
+// unclassified stands for the category: rules run in gatherers.
+const unclassified = "unknown"
+
+// Publisher publishes until it is closed.
+type Publisher struct {
+	lp   *logport.Logport
+	cfg  Config
+	nc   *nats.Conn
+	js   jetstream.JetStream // or nil
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	published, dropped atomic.Uint64
+}
+
+// Start begins publishing what lp records from now on, and incidents from those
+// that are stored on. It fails only on a Config that can never work: a server
+// that is away is waited for.
+func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Level = cmp.Or(cfg.Level, event.Weird)
+	if cfg.Filter != "" {
+		if _, err := filter.Compile(cfg.Filter); err != nil {
+			return nil, fmt.Errorf("natspub: %w", err)
+		}
+	}
+	p := &Publisher{lp: lp, cfg: cfg}
+	options := append([]nats.Option{
+		nats.Name("flogtool " + lp.Name()),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // events wait in our queue, where they are counted
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { cfg.Log.Warn("NATS is away", "err", err) }),
+		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("NATS is back") }),
+	}, cfg.Options...)
+	nc, err := nats.Connect(cfg.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("natspub: %w", err)
+	}
+	p.nc = nc
+	if cfg.JetStream {
+		if p.js, err = jetstream.New(nc); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("natspub: %w", err)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.wg.Go(func() {
+		o := logport.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
+		lp.Watch(ctx, o, func(b *logport.Batch) error { return p.events(ctx, b) })
+	})
+	p.wg.Go(func() {
+		lp.WatchIncidents(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
+	})
+	return p, nil
+}
+
+// Stats returns how many events were handed to the server, and how many were
+// lost because it was away or slow.
+func (p *Publisher) Stats() (published, dropped uint64) {
+	return p.published.Load(), p.dropped.Load()
+}
+
+// Close ends publishing. What is handed over is flushed if that takes no longer
+// than a second.
+func (p *Publisher) Close() error {
+	p.stop()
+	p.wg.Wait()
+	err := p.nc.FlushTimeout(time.Second)
+	p.nc.Close()
+	return err
+}
+
+// retryEvery is how often publishing is tried again while the server is away.
+const retryEvery = 100 * time.Millisecond
+
+// publish hands one message to the server, waiting for it as long as it is away.
+func (p *Publisher) publish(ctx context.Context, subject string, payload []byte, opts ...jetstream.PublishOpt) error {
+	for {
+		var err error
+		if p.js != nil {
+			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err = p.js.Publish(attempt, subject, payload, opts...)
+			cancel()
+		} else {
+			err = p.nc.Publish(subject, payload)
+		}
+		switch {
+		case err == nil, wrongSequence(err): // the latter: it is there already
+			return nil
+		case errors.Is(err, nats.ErrMaxPayload):
+			p.cfg.Log.Warn("message too large for NATS", "subject", subject, "bytes", len(payload))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// wrongSequence reports whether a message was refused because its subject has
+// one already.
+func wrongSequence(err error) bool {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}
+
+// events publishes a batch. While it waits, lp's queue for us fills, drops, and
+// counts.
+func (p *Publisher) events(ctx context.Context, b *logport.Batch) error {
+	tub := p.lp.TubID()
+	if b.Dropped > 0 {
+		p.dropped.Add(b.Dropped)
+		gap := event.Event{Fields: []event.Field{
+			{Key: "from", Value: tub},
+			{Key: "incarnation", Value: b.Incarnation},
+			{Key: "dropped", Value: event.NumValue(event.Num(b.Dropped))},
+			{Key: "dropped_from", Value: event.NumValue(b.DroppedFrom)},
+			{Key: "dropped_until", Value: event.NumValue(b.DroppedUntil)},
+		}}
+		if err := p.publish(ctx, GapSubject(tub), gap.AppendJSON(nil)); err != nil {
+			return err
+		}
+	}
+	for num, rec := range b.Records() {
+		e, err := rec.Event(num, b.Incarnation)
+		if err != nil {
+			continue
+		}
+		if err := p.publish(ctx, EventSubject(tub, e.Level(), e.Facility()), p.line(e)); err != nil {
+			return err
+		}
+		p.published.Add(1)
+	}
+	return nil
+}
+
+// line returns an event as the wrapper line of a flog file.
+func (p *Publisher) line(e *event.Event) []byte {
+	line := flogfile.AppendEvent(nil, cmp.Or(p.lp.TubID(), "local"), time.Now(), e.AppendJSON(nil))
+	return line[:len(line)-1]
+}
+
+func (p *Publisher) began(trigger *event.Event) {
+	// Not waited for: the incident itself will come.
+	if err := p.nc.Publish(TriggerSubject(p.lp.TubID()), p.line(trigger)); err != nil {
+		p.cfg.Log.Info("trigger not published", "err", err)
+	}
+}
+
+// incident puts the file into the object store and publishes the summary.
+func (p *Publisher) incident(ctx context.Context, name string) error {
+	header, events, err := p.lp.ReadIncident(name)
+	if err != nil {
+		p.cfg.Log.Warn("incident cannot be published", "incident", name, "err", err)
+		return nil
+	}
+	trigger, _ := header.Get("trigger")
+	d, _ := trigger.(event.Dict)
+	e := event.FromDict(d)
+	source, _ := header.Get("source")
+	object := ""
+	sum, size, err := p.file(name, io.Discard)
+	if err == nil && p.js != nil {
+		object, err = e.Incarnation()+"/"+name+".flog.zst", nil
+		if err := p.put(ctx, name, object); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		p.cfg.Log.Warn("incident cannot be published", "incident", name, "err", err)
+		return nil
+	}
+	seconds, _ := e.Seconds()
+	summary := event.Event{Fields: []event.Field{
+		{Key: "name", Value: name},
+		{Key: "incarnation", Value: e.Incarnation()},
+		{Key: "source", Value: source},
+		{Key: "tubs", Value: []any{p.lp.TubID()}},
+		{Key: "time", Value: seconds},
+		{Key: "trigger", Value: trigger},
+		{Key: "categories", Value: []any{unclassified}},
+		{Key: "events", Value: int64(len(events))},
+		{Key: "file", Value: name + ".flog.zst"},
+		{Key: "sha256", Value: sum},
+		{Key: "bytes", Value: size},
+		{Key: "object", Value: object},
+	}}
+	subject := IncidentSubject(unclassified, e.Incarnation(), name)
+	return p.publish(ctx, subject, summary.AppendJSON(nil), jetstream.WithExpectLastSequencePerSubject(0))
+}
+
+// file copies an incident's file and returns its SHA-256 in hex and its size.
+func (p *Publisher) file(name string, w io.Writer) (sum string, size int64, err error) {
+	r, err := p.lp.OpenIncident(name)
+	if err != nil {
+		return "", 0, err
+	}
+	defer r.Close()
+	hash := sha256.New()
+	size, err = io.Copy(io.MultiWriter(w, hash), r)
+	return hex.EncodeToString(hash.Sum(nil)), size, err
+}
+
+// put stores the file, trying again for as long as the server is away.
+func (p *Publisher) put(ctx context.Context, name, object string) error {
+	for {
+		err := p.putOnce(ctx, name, object)
+		if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) {
+			if err != nil {
+				p.cfg.Log.Warn("incident's file not stored: there is no object store "+ObjectStore, "incident", name)
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (p *Publisher) putOnce(ctx context.Context, name, object string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	store, err := p.js.ObjectStore(ctx, ObjectStore)
+	if err != nil {
+		return err
+	}
+	r, err := p.lp.OpenIncident(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = store.Put(ctx, jetstream.ObjectMeta{Name: object}, r)
+	return err
+}
