@@ -24,7 +24,8 @@ import (
 // which runs the peer's calls one after the other (when a method says Go, its
 // goroutine goes on with that method alone and another becomes the deliverer),
 // and the writer, which alone writes the socket, and takes everything that was
-// queued meanwhile in one write. An idle connection is one goroutine.
+// queued meanwhile in one write. An idle connection is one goroutine. Both run
+// on the Tub's workers, a few of which stay for the next who needs one.
 //
 // Who may wait for whom. Whoever makes a call encodes it himself, without the
 // lock, into a banana.Message; only giving it its place in the stream, numbers
@@ -62,6 +63,8 @@ type conn struct {
 	cancel context.CancelCauseFunc
 	heard  atomic.Int64 // when the last bytes came, in nanoseconds since the Tub began
 	reqs   atomic.Uint64
+
+	writer, deliverer func() // writeLoop and deliverLoop
 
 	mu sync.Mutex
 	t  tables // guarded by mu; its methods neither block nor call out of this package
@@ -106,6 +109,7 @@ func (t *Tub) newConn(nc net.Conn, peer TubID, table int) *conn {
 	c := &conn{tub: t, nc: nc, peerID: peer, table: table, since: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(t.ctx)
 	c.t.resume.L = &c.mu
+	c.writer, c.deliverer = c.writeLoop, c.deliverLoop
 	c.t.writing = true // until start: what is queued before waits
 	c.heard.Store(t.now())
 	return c
@@ -117,7 +121,7 @@ func (t *Tub) now() int64 { return int64(time.Since(t.began)) }
 // start begins to read, and to write what was queued.
 func (c *conn) start() {
 	c.tub.goroutines.Go(c.readLoop)
-	c.tub.goroutines.Go(c.writeLoop)
+	c.tub.do(c.writer)
 	c.watch()
 }
 
@@ -255,7 +259,7 @@ func (c *conn) flushed(d time.Duration) {
 func (c *conn) kick() {
 	if !c.t.writing {
 		c.t.writing = true
-		c.tub.goroutines.Go(c.writeLoop)
+		c.tub.do(c.writer)
 	}
 }
 

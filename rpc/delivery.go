@@ -85,7 +85,7 @@ func (c *conn) lookUp(in *inbound) error {
 func (c *conn) wakeDeliverer() {
 	if !c.t.delivers && c.t.head < len(c.t.queue) && c.t.running < c.tub.cfg.Limits.Calls {
 		c.t.delivers = true
-		c.tub.goroutines.Go(c.deliverLoop)
+		c.tub.do(c.deliverer)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -250,13 +251,17 @@ func FuzzBroker(f *testing.F) {
 		waiting := []*Pending{pending[0], pending[1], pending[2], pending[3]}
 		c.mu.Unlock()
 		c.start()
-		tub.goroutines.Wait()
 		for _, p := range waiting {
 			select {
 			case <-p.done:
-			default:
-				t.Error("a call was never answered")
+			case <-time.After(time.Minute):
+				t.Fatal("a call was never answered")
 			}
+		}
+		for busy := true; busy; runtime.Gosched() { // methods that end because of it
+			c.mu.Lock()
+			busy = c.t.writing || c.t.delivers || c.t.running > 0
+			c.mu.Unlock()
 		}
 		tub.mu.Lock()
 		if len(tub.conns) != 0 || len(tub.all) != 0 || len(tub.names) != 1 {
@@ -264,7 +269,7 @@ func FuzzBroker(f *testing.F) {
 		}
 		tub.mu.Unlock()
 		for range 1000 { // timers and cleanups end by themselves, a moment later
-			if runtime.NumGoroutine() <= settled+8 {
+			if runtime.NumGoroutine() <= settled+8+maxWaiting {
 				return
 			}
 			time.Sleep(time.Millisecond)
@@ -274,3 +279,65 @@ func FuzzBroker(f *testing.F) {
 }
 
 type dialFunc = func(context.Context, string) (net.Conn, error)
+
+// TestNegotiationBlocks: what is said in the transcripts we would say in the
+// same bytes.
+func TestNegotiationBlocks(t *testing.T) {
+	blocks, _ := capturedBytes(t)
+	kinds := map[string]int{}
+	for _, want := range blocks {
+		text := string(bytes.TrimSuffix(want, []byte("\r\n\r\n")))
+		var kind string
+		var got []byte
+		switch {
+		case strings.HasPrefix(text, "GET "):
+			kind = "request"
+			target, err := parseRequest([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = request(target, "127.0.0.1")
+		case strings.HasPrefix(text, "HTTP/1.1 101"):
+			kind, got = "response", switching
+		case strings.HasPrefix(text, "HTTP/1.1 500"):
+			kind = "refusal"
+			e := parseResponse([]byte(text)).(*NegotiationError)
+			got = block("HTTP/1.1 500 Internal Server Error: " + e.Text)
+		case strings.HasPrefix(text, "banana-decision-version: 3"):
+			kind = "decision"
+			d, err := parseDecision([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			incarnation, number, _ := strings.Cut(d.current, " ")
+			seq, err := strconv.ParseUint(number, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = decisionBlock(incarnation, seq, d.table)
+		case strings.HasPrefix(text, "banana-decision-version: 1"):
+			kind, got = "error", errorBlock(errors.New("something internal"))
+		default:
+			kind = "hello"
+			h, err := parseHeaders([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := parseHello([]byte(text), TubID(h["my-tub-id"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tub := &Tub{identity: identity{id: p.tub}, incarnation: p.incarnation}
+			got = tub.helloBlock(p.last)
+		}
+		kinds[kind]++
+		if !bytes.Equal(got, want) {
+			t.Errorf("a %s: we would say %q, the original said %q", kind, got, want)
+		}
+	}
+	for _, kind := range []string{"request", "response", "refusal", "hello", "decision"} {
+		if kinds[kind] == 0 {
+			t.Errorf("no %s in the transcripts: this test tests nothing of it", kind)
+		}
+	}
+}
