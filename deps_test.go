@@ -20,6 +20,7 @@ var order = []string{
 	"incident",
 	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
+	"rules",
 }
 
 // links are the rules about whole programs: what a package must not reach,
