@@ -356,7 +356,7 @@ func TestFlood(t *testing.T) {
 	p := newPeer(t, g.furl)
 	o := p.observer(t)
 	for i := range 700 {
-		if err := o.Send("new_incident", rpc.Pos([]byte(fmt.Sprintf("incident-%06d", i)), trigger(0))); err != nil {
+		if err := o.Send("new_incident", rpc.Pos(fmt.Appendf(nil, "incident-%06d", i), trigger(0))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,17 +38,18 @@ func (l *listener) WithAttrs(attrs []slog.Attr) slog.Handler { return &listenerW
 func (l *listener) Handle(_ context.Context, r slog.Record) error { return l.add(r, nil) }
 
 func (l *listener) add(r slog.Record, attrs []slog.Attr) error {
-	line := r.Message
+	var line strings.Builder
+	line.WriteString(r.Message)
 	for _, a := range attrs {
-		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		line.WriteString(fmt.Sprintf(" %s=%v", a.Key, a.Value))
 	}
 	r.Attrs(func(a slog.Attr) bool {
-		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		line.WriteString(fmt.Sprintf(" %s=%v", a.Key, a.Value))
 		return true
 	})
 	l.mu.Lock()
-	l.lines = append(l.lines, line)
-	l.all = append(l.all, line)
+	l.lines = append(l.lines, line.String())
+	l.all = append(l.all, line.String())
 	l.mu.Unlock()
 	select {
 	case l.news <- struct{}{}:
