@@ -41,10 +41,10 @@ func (l *listener) add(r slog.Record, attrs []slog.Attr) error {
 	var line strings.Builder
 	line.WriteString(r.Message)
 	for _, a := range attrs {
-		line.WriteString(fmt.Sprintf(" %s=%v", a.Key, a.Value))
+		fmt.Fprintf(&line, " %s=%v", a.Key, a.Value)
 	}
 	r.Attrs(func(a slog.Attr) bool {
-		line.WriteString(fmt.Sprintf(" %s=%v", a.Key, a.Value))
+		fmt.Fprintf(&line, " %s=%v", a.Key, a.Value)
 		return true
 	})
 	l.mu.Lock()
