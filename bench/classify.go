@@ -84,14 +84,28 @@ func classifyFiles(r *report, dir string) error {
 			return err
 		}
 	}
+	// Three different ones, many times over: compressing them all takes longer
+	// than what is measured.
 	files := map[string][]string{}
-	for k := range incidents {
-		for _, suffix := range []string{".zst", ".bz2"} {
+	for _, suffix := range []string{".zst", ".bz2"} {
+		var contents [][]byte
+		for k := range incidents {
 			path := filepath.Join(dir, fmt.Sprintf("incident-2023-11-15--%02d-%02d-%02dZ-abcdefq.flog%s", k/3600, k/60%60, k%60, suffix))
+			files[suffix] = append(files[suffix], path)
+			if k >= 3 {
+				if err := os.WriteFile(path, contents[k%3], 0o600); err != nil {
+					return err
+				}
+				continue
+			}
 			if err := writeIncident(path, k); err != nil {
 				return err
 			}
-			files[suffix] = append(files[suffix], path)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			contents = append(contents, data)
 		}
 	}
 	command := func(name, program, suffix string) *timing {
