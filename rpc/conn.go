@@ -200,7 +200,7 @@ func (c *conn) readLoop() {
 	}))
 	r.d.OnPing = c.pong
 	r.d.Extend = r.extend
-	r.d.Copy = c.tub.copies.fromWire
+	r.d.Copy = r.copyable
 	err := r.run()
 	switch _, peer := errors.AsType[*banana.PeerError](err); {
 	case err == io.EOF:

@@ -270,6 +270,16 @@ func (r *reading) answer(k banana.Kind) error {
 	return nil
 }
 
+// copyable turns a copyable into what it stands for here. A gift stands in
+// values until it is resolved, which is after a Go struct has got them: so
+// there must be none before one.
+func (r *reading) copyable(c *banana.Copyable) (any, error) {
+	if _, ok := r.conn.tub.copies.byClass[c.Class]; ok && len(r.gifts) > 0 {
+		return nil, violationf("a %q in a message with a gift before it", c.Class)
+	}
+	return r.conn.tub.copies.fromWire(c)
+}
+
 // extend reads the references.
 func (r *reading) extend(d *banana.Decoder, k banana.Kind) (any, error) {
 	switch k {

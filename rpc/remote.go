@@ -47,7 +47,8 @@ func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) 
 }
 
 // Start sends a call, after those started before, and leaves waiting for the
-// answer to the Pending.
+// answer to the Pending. It waits itself only while more than Limits.Queue
+// bytes wait to be written to this peer.
 func (r *Remote) Start(method string, args Args) *Pending {
 	p, err := r.start(context.Background(), method, args)
 	if err != nil {
@@ -58,7 +59,7 @@ func (r *Remote) Start(method string, args Args) *Pending {
 }
 
 // Send sends a call whose answer nobody wants, after those sent before. A nil
-// error means it was queued.
+// error means it was queued. It waits as Start does.
 func (r *Remote) Send(method string, args Args) error {
 	m, err := r.encode(0, method, args)
 	if err != nil {
