@@ -61,7 +61,7 @@ type placing struct {
 // it places the event.
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
-func (lp *Logport) appendTop(b []byte, p *placing, a slog.Attr) []byte {
+func (lp *Logport) appendTop(b []byte, p *placing, a *slog.Attr) []byte {
 	switch a.Key {
 	case facilityKey:
 		p.facility = text(a.Value)
@@ -77,13 +77,13 @@ func (lp *Logport) appendTop(b []byte, p *placing, a slog.Attr) []byte {
 			return event.AppendParent(b, n)
 		}
 	case "format":
-		if f, ok := formatOf(a); ok {
+		if f, ok := formatOf(*a); ok {
 			p.format = f
 			return b
 		}
-		a.Key = "format_"
+		return lp.appendAttr(b, nil, &slog.Attr{Key: "format_", Value: a.Value})
 	case "num", "time", "level", "message", "args", "incarnation", "failure", "isError", "stacktrace", "from", "rx_time":
-		a.Key += "_"
+		return lp.appendAttr(b, nil, &slog.Attr{Key: a.Key + "_", Value: a.Value})
 	}
 	return lp.appendAttr(b, nil, a)
 }
@@ -117,16 +117,17 @@ func text(v slog.Value) string {
 // b may be on the stack: groups and values that are not basic build bytes of
 // their own, because the compiler does not see that b stays there when it is
 // handed to a function that calls itself.
-func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
-	kind := a.Value.Kind()
-	if kind == slog.KindLogValuer {
+func (lp *Logport) appendAttr(b []byte, groups []string, attr *slog.Attr) []byte {
+	kind := attr.Value.Kind()
+	if kind == slog.KindLogValuer || lp.redact.custom != nil {
+		a := *attr
 		a.Value = a.Value.Resolve() // recovers from a panic in LogValue
-		kind = a.Value.Kind()
+		if lp.redact.custom != nil && a.Value.Kind() != slog.KindGroup {
+			a = lp.redact.call(groups, a)
+		}
+		attr, kind = &a, a.Value.Kind()
 	}
-	if lp.redact.custom != nil && kind != slog.KindGroup {
-		a = lp.redact.call(groups, a)
-		kind = a.Value.Kind()
-	}
+	a := attr
 	switch kind {
 	case slog.KindString:
 		s := masked
@@ -147,7 +148,7 @@ func (lp *Logport) appendAttr(b []byte, groups []string, a slog.Attr) []byte {
 	case slog.KindTime:
 		return event.AppendTime(event.AppendKey(b, a.Key), a.Value.Time())
 	case slog.KindGroup:
-		return append(b, lp.groupFields(groups, a)...)
+		return append(b, lp.groupFields(groups, *a)...)
 	}
 	if a.Key == "" && a.Value.Any() == nil {
 		return b // the zero attribute

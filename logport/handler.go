@@ -67,12 +67,12 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		b = h.appendGrouped(b, r)
 	case h.open == 0:
 		r.Attrs(func(a slog.Attr) bool {
-			b = lp.appendTop(b, &p, a)
+			b = lp.appendTop(b, &p, &a)
 			return true
 		})
 	default:
 		r.Attrs(func(a slog.Attr) bool {
-			b = lp.appendAttr(b, h.groups, a)
+			b = lp.appendAttr(b, h.groups, &a)
 			return true
 		})
 		b = closeGroups(b, h.open)
@@ -93,7 +93,7 @@ func (h *handler) appendGrouped(b []byte, r slog.Record) []byte {
 	}
 	begin := len(b)
 	r.Attrs(func(a slog.Attr) bool {
-		b = h.lp.appendAttr(b, h.groups, a)
+		b = h.lp.appendAttr(b, h.groups, &a)
 		return true
 	})
 	if len(b) == begin {
@@ -126,9 +126,9 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	begin := len(b)
 	for _, a := range attrs {
 		if len(h.groups) == 0 {
-			b = h.lp.appendTop(b, &c.placing, a)
+			b = h.lp.appendTop(b, &c.placing, &a)
 		} else {
-			b = h.lp.appendAttr(b, h.groups, a)
+			b = h.lp.appendAttr(b, h.groups, &a)
 		}
 	}
 	if len(b) == begin {
@@ -210,7 +210,7 @@ func (lp *Logport) Log(ctx context.Context, level slog.Level, msg string, attrs 
 	p := noPlacing
 	b := event.AppendRecord(stack[:0], lp.clock.now(), l, maskFURLs(msg))
 	for i := range attrs {
-		b = lp.appendTop(b, &p, attrs[i])
+		b = lp.appendTop(b, &p, &attrs[i])
 	}
 	num := lp.finish(ctx, b, l, &p)
 	if lp.next != nil && num != event.NoNum && !lp.cameBack(ctx) {

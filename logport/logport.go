@@ -575,7 +575,7 @@ func (lp *Logport) DeclareIncident(ctx context.Context, reason string, attrs ...
 	p.declared = true
 	b := event.AppendRecord(nil, lp.clock.now(), event.Weird, maskFURLs(reason))
 	for _, a := range attrs {
-		b = lp.appendTop(b, &p, a)
+		b = lp.appendTop(b, &p, &a)
 	}
 	return lp.finish(ctx, b, event.Weird, &p)
 }

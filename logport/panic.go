@@ -49,7 +49,7 @@ func (lp *Logport) Panicked(ctx context.Context, v any, attrs ...slog.Attr) even
 	b = event.AppendInt(event.AppendKey(b, "isError"), 1)
 	p := noPlacing
 	for _, a := range attrs {
-		b = lp.appendTop(b, &p, a)
+		b = lp.appendTop(b, &p, &a)
 	}
 	num := lp.finish(ctx, b, event.Bad, &p)
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), panicWait)

@@ -52,7 +52,7 @@ func (lp *Logport) reportNow(level event.Level, message string, attrs ...slog.At
 	p := noPlacing
 	b := event.AppendRecord(nil, lp.clock.now(), level, message)
 	for _, a := range attrs {
-		b = lp.appendTop(b, &p, a)
+		b = lp.appendTop(b, &p, &a)
 	}
 	lp.finish(context.Background(), b, level, &p)
 }
