@@ -258,12 +258,12 @@ func (l *follower) note(format string, args ...any) {
 func (l *follower) run(ctx context.Context) error {
 	l.say("Connecting..")
 	wait := retryMin
-	said := ""
+	said, connected := "", false
 	for ctx.Err() == nil {
 		began := time.Now()
 		remote, err := l.tub.Connect(ctx, l.target.FURL)
 		if err == nil {
-			said, wait = "", retryMin
+			said, wait, connected = "", retryMin, true
 			if err = l.follow(ctx, remote); err != nil {
 				return err
 			}
@@ -276,7 +276,7 @@ func (l *follower) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if hopeless(err) {
+		if hopeless(err, connected) {
 			return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
 		}
 		if text := err.Error(); text != said {
@@ -292,8 +292,16 @@ func (l *follower) run(ctx context.Context) error {
 	return nil
 }
 
-// hopeless reports whether connecting again cannot help.
-func hopeless(err error) bool {
+// hopeless reports whether connecting again cannot help. A target that was there
+// before may be back with what it says now, so that only the first attempts end
+// because of what the other end is.
+func hopeless(err error, connected bool) bool {
+	if connected {
+		return false
+	}
+	if _, ok := errors.AsType[*rpc.NegotiationError](err); ok {
+		return true
+	}
 	if errors.Is(err, rpc.ErrWrongTub) || errors.Is(err, rpc.ErrNoHints) {
 		return true
 	}

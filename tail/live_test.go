@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -324,5 +326,97 @@ func TestTailOurs(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Very old publishers offer neither get_pid nor get_versions.
+func TestTailOldPublisher(t *testing.T) {
+	tub, err := rpc.NewTub(rpc.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+	addr, err := tub.Listen("tcp:127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tub.SetLocation("tcp:" + addr.String()); err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan *rpc.Remote, 1)
+	furl, err := tub.Register(&rpc.Methods{Name: "RILogPublisher.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
+		"subscribe_to_all": func(c *rpc.Call) (any, error) {
+			args, err := c.Bind("observer", "catch_up")
+			if err != nil {
+				return nil, err
+			}
+			if observer, ok := args[0].(*rpc.Remote); ok {
+				events <- observer
+			}
+			return &rpc.Methods{Name: "RISubscription.foolscap.lothar.com"}, nil
+		},
+	}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := tail.ParseTarget(furl.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, style := range []tail.Style{{Zone: time.UTC}, {Zone: time.UTC, Verbose: true}, {Zone: time.UTC, Form: tail.FormJSON}} {
+		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: style})
+		until(t, next, `^Connected \(unable to get pid\)$`)
+		until(t, next, `^Remote Versions:$`)
+		observer := <-events
+		ev := event.Dict{{Key: "message", Value: []byte("of Python 2")}, {Key: "num", Value: int64(5)}, {Key: "time", Value: 1.25}, {Key: "pair", Value: event.Tuple{int64(1), nil}}}
+		if err := observer.Call(t.Context(), "msg", rpc.Pos(ev), nil); err != nil {
+			t.Error(err)
+		}
+		// What is no event is refused, and the tail goes on.
+		if err := observer.Call(t.Context(), "msg", rpc.Pos("text"), nil); err == nil {
+			t.Error("a text was taken for an event")
+		}
+		want := "00:00:01.250 L20 []#5 of Python 2"
+		switch {
+		case style.Verbose:
+			want = `{"message": {"@": "UnJSONable", `
+		case style.Form == tail.FormJSON:
+			want = `{"from": "` + string(furl.Tub)[:8] + `", "rx_time": `
+		}
+		if got := next(); !strings.HasPrefix(got, want) {
+			t.Errorf("shown as %q, want %q", got, want)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A target that can never be one ends the tail.
+func TestTailHopeless(t *testing.T) {
+	tub, err := rpc.NewTub(rpc.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+	addr, err := tub.Listen("tcp:127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for furl, want := range map[string]string{
+		"pb://" + string(tub.ID()) + "@tcp:" + addr.String() + "/nosuchname":         "unable to find reference",
+		"pb://6wz7odzytw7yy6sfhfxtulw2azhdvmzk@tcp:" + addr.String() + "/nosuchname": "unknown TubID",
+	} {
+		target, err := tail.ParseTarget(furl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := tail.Follow{Targets: []tail.Target{target}, Out: io.Discard, Notes: t.Output()}
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		err = f.Run(ctx)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "nosuchname/") {
+			t.Errorf("Run = %v, want %q", err, want)
+		}
 	}
 }
