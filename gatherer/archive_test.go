@@ -225,20 +225,24 @@ func TestParsePath(t *testing.T) {
 }
 
 // TestResume compares the mark with a plain model: the greatest settled name
-// that is smaller than all open ones.
+// that is smaller than all open and all lost ones.
 func TestResume(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range 200 {
 		r := newResume("incident-0")
-		open, settled := map[string]bool{}, map[string]bool{"incident-0": true}
+		open, lost, settled := map[string]bool{}, map[string]bool{}, map[string]bool{"incident-0": true}
 		mark := "incident-0"
 		for range 100 {
 			name := "incident-" + string(rune('1'+rng.IntN(60)))
-			if rng.IntN(2) == 0 {
+			switch {
+			case rng.IntN(100) == 0:
+				r.lose(name)
+				lost[name] = true
+			case rng.IntN(2) == 0:
 				r.announce(name)
 				open[name] = true
-			} else if open[name] {
+			case open[name]:
 				r.settle(name)
 				delete(open, name)
 				settled[name] = true
@@ -247,6 +251,9 @@ func TestResume(t *testing.T) {
 				below := true
 				for o := range open {
 					below = below && s < o
+				}
+				for l := range lost {
+					below = below && s < l
 				}
 				// A mark never goes back: what is announced below it was
 				// there when it was set.

@@ -252,14 +252,16 @@ func identity(trigger *event.Event) (incarnation string, num event.Num) {
 // for the next subscription.
 func (t *announcements) add(a *announcement, limit int) {
 	a.live = t.caughtUp
-	if t.resume.announce(a.name); t.queued[a.name] != nil {
-		t.queued[a.name].live = t.queued[a.name].live || a.live
+	if have := t.queued[a.name]; have != nil {
+		have.live = have.live || a.live
 		return
 	}
-	if len(t.queue) >= limit {
+	if len(t.queue)+len(t.waiting) >= limit {
 		t.overflow = true
+		t.resume.lose(a.name)
 		return
 	}
+	t.resume.announce(a.name)
 	t.newest = max(t.newest, a.name)
 	t.queue = append(t.queue, a)
 	t.queued[a.name] = a

@@ -9,6 +9,7 @@ type resume struct {
 	open    map[string]bool // announced, and neither stored nor known to be gone
 	waiting names           // of open, and some that are settled by now
 	settled names           // above mark
+	lost    string          // the smallest name that was announced and not kept; "" if none
 	mark    string
 }
 
@@ -22,6 +23,13 @@ func (r *resume) announce(name string) {
 	}
 }
 
+// lose notes that name was announced and is not kept: the mark stays below it.
+func (r *resume) lose(name string) {
+	if r.lost == "" || name < r.lost {
+		r.lost = name
+	}
+}
+
 // settle closes name.
 func (r *resume) settle(name string) {
 	if !r.open[name] {
@@ -32,7 +40,7 @@ func (r *resume) settle(name string) {
 	for len(r.waiting) > 0 && !r.open[r.waiting[0]] {
 		heap.Pop(&r.waiting)
 	}
-	for len(r.settled) > 0 && (len(r.waiting) == 0 || r.settled[0] < r.waiting[0]) {
+	for len(r.settled) > 0 && (len(r.waiting) == 0 || r.settled[0] < r.waiting[0]) && (r.lost == "" || r.settled[0] < r.lost) {
 		r.mark = max(r.mark, heap.Pop(&r.settled).(string))
 	}
 }
