@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -60,10 +62,36 @@ func benchPublishing(r *report) {
 	r.Row("the original to itself", original, "events/s")
 	r.Ratio("publishing-vs-foolscap", ours/original)
 
-	none, stalled := stalledSubscribers(r)
+	none, stalled := stalledSubscribers(r, 10, nil)
 	r.Row("logging, nobody subscribed", none, "ns/event")
 	r.Row("logging, ten stalled subscribers", stalled, "ns/event")
 	r.Ratio("publishing-ten-stalled-vs-none", stalled/none)
+
+	none, stalled = stalledSubscribers(r, 1, func(watched *logport.Logport) {
+		before := resident()
+		n, start := 0, time.Now()
+		for time.Since(start) < 10*time.Second {
+			for range 1000 {
+				logRequest(watched, n)
+				n++
+			}
+		}
+		r.Row("10 s at full rate, one stalled subscriber", float64(n), "events")
+		r.Row("resident memory grown meanwhile", float64(resident()-before)/(1<<20), "MiB")
+	})
+	r.Ratio("publishing-one-stalled-vs-none", stalled/none)
+}
+
+// resident returns the memory that the process has, in bytes.
+func resident() int64 {
+	debug.FreeOSMemory()
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	fmt.Sscan(string(data), &size, &pages)
+	return pages * int64(os.Getpagesize())
 }
 
 // oursToOurs logs as fast as the subscriber takes it, and counts what arrives
@@ -157,15 +185,15 @@ func oursToOriginalMethods(d time.Duration) (float64, error) {
 	return float64(delivered.Load()) / time.Since(start).Seconds(), nil
 }
 
-// stalledSubscribers measures one logged event with nobody and with ten
-// subscribers that never answer, in turns.
-func stalledSubscribers(r *report) (none, stalled float64) {
+// stalledSubscribers measures one logged event with nobody and with some
+// subscribers that never answer, in turns; before that it runs with.
+func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport)) (none, stalled float64) {
 	quiet := openForBench(r, logport.Config{})
 	defer quiet.Close()
 	watched := openForBench(r, logport.Config{})
 	defer watched.Close()
 	release := make(chan struct{})
-	for range 10 {
+	for range subscribers {
 		remote, tub, err := connectTo(watched, logport.Features)
 		if err != nil {
 			r.Errorf("%v", err)
@@ -176,8 +204,11 @@ func stalledSubscribers(r *report) (none, stalled float64) {
 		defer cancel()
 		go logport.Subscribe(ctx, remote, logport.SubscribeOptions{}, func(*logport.Batch) error { <-release; return nil })
 	}
-	for watched.Stats().Subscribers < 10 {
+	for watched.Stats().Subscribers < subscribers {
 		time.Sleep(time.Millisecond)
+	}
+	if with != nil {
+		with(watched)
 	}
 	logTo := func(lp *logport.Logport) func(int) {
 		return func(n int) {
