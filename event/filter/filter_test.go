@@ -133,9 +133,10 @@ func TestCompileErrors(t *testing.T) {
 
 // An expression can neither hang nor crash the process nor fill its memory.
 func TestHostile(t *testing.T) {
-	doubling := `let a0 = "xxxxxxxxxxxxxxxx"; `
+	var doubling strings.Builder
+	doubling.WriteString(`let a0 = "xxxxxxxxxxxxxxxx"; `)
 	for i := range 15 {
-		doubling += fmt.Sprintf("let a%d = a%d + a%d; ", i+1, i, i)
+		doubling.WriteString(fmt.Sprintf("let a%d = a%d + a%d; ", i+1, i, i))
 	}
 	hostile := []struct {
 		name, source string
@@ -149,13 +150,13 @@ func TestHostile(t *testing.T) {
 		{"a huge range", `len(1..1000000000) > 0 ? "x" : nil`, false, "ranges"},
 		{"a range in a loop", `any(1..100000, true) ? "x" : nil`, false, "ranges"},
 		{"three loops deep", `any(events, any(events, any(events, true))) ? "x" : nil`, false, "nested deeper"},
-		{"two loops over all events", `count(events, count(events, .level > 0) > 100000) > 0 ? "x" : nil`, true, "more than 1000000 steps"},
+		{"two loops over all events", `count(events, count(events, .level > 0) > 100000) > 0 ? "x" : nil`, true, "ran over its limits"},
 		{"a pattern made at run time", `message matches message ? "x" : nil`, false, "pattern"},
 		{"a pattern that backtracks elsewhere", `message matches "(a+)+$" ? "x" : nil`, true, ""},
 		{"a pattern that is huge", `message matches "((a{100}){100}){100}" ? "x" : nil`, false, "invalid repeat"},
 		{"patterns over all events twice", `any(events, any(events, .message matches "(a|b)*c(a|b)*d")) ? "x" : nil`, true, "limits"},
-		{"doubling a text", doubling + `a15 + a15 == "" ? "x" : nil`, true, "65536 are the limit"},
-		{"too many variables", doubling + `let b = 1; let c = 2; nil`, false, "variables"},
+		{"doubling a text", doubling.String() + `a15 + a15 == "" ? "x" : nil`, true, "65536 are the limit"},
+		{"too many variables", doubling.String() + `let b = 1; let c = 2; nil`, false, "variables"},
 		{"text in a loop", `len(map(events, .message + .message + .message)) > 0 ? "x" : nil`, true, "bytes of text"},
 		{"upper case in a loop", `len(map(events, upper(.message))) > 0 ? "x" : nil`, true, "bytes of text"},
 		{"repeat", `repeat("x", 1000000000)`, false, "not in this language"},

@@ -265,10 +265,8 @@ func isNumber(n ast.Node) bool {
 // near returns the known field that key seems to be a misspelling of, "" if
 // there is none.
 func near(key string) string {
-	for _, field := range knownFields {
-		if key == field {
-			return ""
-		}
+	if slices.Contains(knownFields, key) {
+		return ""
 	}
 	if len(key) < 4 {
 		return ""

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"maps"
 	"math/big"
 	"time"
 
@@ -54,15 +55,11 @@ var (
 
 func withNames(more types.Map) types.Map {
 	m := types.Map{}
-	for name, t := range eventTypes {
-		m[name] = t
-	}
+	maps.Copy(m, eventTypes)
 	for _, level := range event.Levels {
 		m[level.String()] = types.Int
 	}
-	for name, t := range more {
-		m[name] = t
-	}
+	maps.Copy(m, more)
 	return m
 }
 
