@@ -101,6 +101,17 @@ func (p *pump) pass() (pos event.Num, some bool) {
 		p.t.c = nil
 		return 0, false
 	}
+	if p.t.allFull() {
+		// Nobody can take anything: what is new is counted, not read.
+		p.t.c = nil
+		if until := event.Num(p.a.next.Load()); until > p.t.pos {
+			p.skip(until)
+		}
+		return p.t.pos, true
+	}
+	if p.t.c == nil {
+		p.t.c = newCursor(p.a, p.t.pos)
+	}
 	until := p.t.c.cut()
 	for {
 		num, rec, ok := p.t.c.read()
@@ -113,6 +124,15 @@ func (p *pump) pass() (pos event.Num, some bool) {
 		p.skip(until)
 	}
 	return p.t.pos, true
+}
+
+func (t *pumpTable) allFull() bool {
+	for q := range t.queues {
+		if !q.full() {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *pump) handOut(num event.Num, rec event.Record) {
@@ -214,6 +234,13 @@ func (t *queueTable) endGap() {
 	t.buf = binary.LittleEndian.AppendUint32(t.buf, gapMark)
 	t.buf = binary.LittleEndian.AppendUint64(t.buf, uint64(t.gap.until))
 	t.gap = gap{}
+}
+
+// full reports whether the queue would hardly take another event.
+func (q *queue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.maxCount > 0 && q.t.count >= q.maxCount || q.t.bytes+maxPayload > q.maxBytes
 }
 
 func (q *queue) signal() {
