@@ -35,7 +35,8 @@ import (
 // The reader must never wait for the deliverer or the writer, or a method that
 // calls back to its caller would wait for ever: it waits only when more than
 // Limits.Pause bytes of calls are queued and no method can be waiting for what
-// is yet to be read.
+// is yet to be read, and, like everybody, when it has something to answer itself
+// and the peer has not read Limits.Queue bytes of earlier answers.
 //
 // What the lock covers. mu guards tables and is held for memory work only:
 // never while something is read, written, decoded, or called outside of this

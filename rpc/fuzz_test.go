@@ -227,6 +227,7 @@ func FuzzBroker(f *testing.F) {
 	if _, err := tub.Register(target, "target"); err != nil {
 		f.Fatal(err)
 	}
+	borrower := &Methods{Map: target.Map, Borrow: true}
 	settled := runtime.NumGoroutine()
 	f.Fuzz(func(t *testing.T, in []byte, tableZero bool) {
 		table := 1
@@ -238,10 +239,10 @@ func FuzzBroker(f *testing.F) {
 		tub.mu.Lock()
 		tub.install(c)
 		tub.mu.Unlock()
-		// The object is at clid 1 and at -1, as if it had been sent.
+		// Two objects are at clid 1 and -1, as if they had been sent.
 		c.mu.Lock()
-		c.t.exports = map[int64]*export{1: {obj: target, clid: 1, count: 2}, -1: {obj: target, clid: -1, count: 1}}
-		c.t.exported = map[Object]*export{target: c.t.exports[1]}
+		c.t.exports = map[int64]*export{1: {obj: target, clid: 1, count: 2}, -1: {obj: borrower, clid: -1, count: 1}}
+		c.t.exported = map[Object]*export{target: c.t.exports[1], borrower: c.t.exports[-1]}
 		c.t.lastExport = 1
 		c.t.pending = map[uint64]*Pending{}
 		for id := range uint64(4) {

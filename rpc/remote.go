@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/flogtool/flogtool/rpc/banana"
@@ -66,7 +67,9 @@ func (r *Remote) Send(method string, args Args) error {
 		return err
 	}
 	defer m.done()
-	return r.c.send(context.Background(), m, nil)
+	err = r.c.send(context.Background(), m, nil)
+	runtime.KeepAlive(r) // or it might be given back before the call is queued
+	return err
 }
 
 func (r *Remote) start(ctx context.Context, method string, args Args) (*Pending, error) {
