@@ -79,9 +79,10 @@ type Gatherer struct {
 	t  connections // guarded by mu
 }
 
-// connections are the publishers being served, one a connection.
+// connections are the publishers being served, one for each Tub: two of one Tub
+// would fetch and list the same incidents.
 type connections struct {
-	active map[rpc.Peer]*publisher
+	active map[string]*publisher
 	closed bool
 }
 
@@ -442,54 +443,62 @@ func (g *Gatherer) offered(c *rpc.Call) (any, error) {
 		g.log.Warn("refused what is no logport", "peer", c.Peer().String())
 		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
 	}
-	peer := c.Peer()
-	tub := string(peer.TubID())
+	tub := string(c.Peer().TubID())
 	if !validTub(tub) {
 		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
 	}
 	ctx, cancel := context.WithCancel(c.Context())
 	p := &publisher{
-		g: g, tub: tub, remote: remote, log: g.log.With("tub", tub), stop: cancel, news: make(chan struct{}, 1),
+		g: g, tub: tub, remote: remote, log: g.log.With("tub", tub),
+		stop: cancel, ended: make(chan struct{}), news: make(chan struct{}, 1),
 	}
-	if err := g.admit(peer, p); err != nil {
+	earlier, err := g.admit(p)
+	if err != nil {
 		cancel()
 		return nil, err
 	}
 	g.publishers.Go(func() {
 		defer cancel()
-		defer g.dismiss(peer, p)
+		defer g.dismiss(p)
+		if earlier != nil {
+			<-earlier.ended
+		}
 		p.run(ctx)
 	})
 	return nil, nil
 }
 
-// admit makes p the publisher of a connection, instead of one offered before.
-func (g *Gatherer) admit(peer rpc.Peer, p *publisher) error {
+// admit makes p the publisher of its Tub. One that was offered earlier, on this
+// connection or on one that is being replaced, is told to end, and returned: p
+// runs when it has.
+func (g *Gatherer) admit(p *publisher) (earlier *publisher, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	earlier := g.t.active[peer]
+	earlier = g.t.active[p.tub]
 	switch {
 	case g.t.closed:
-		return rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
 	case earlier != nil:
 		earlier.stop()
 	case len(g.t.active) >= g.settings.MaxPublishers:
 		p.log.Warn("turned a publisher away: max_publishers are served", "max_publishers", g.settings.MaxPublishers)
-		return rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
 	}
 	if g.t.active == nil {
-		g.t.active = map[rpc.Peer]*publisher{}
+		g.t.active = map[string]*publisher{}
 	}
-	g.t.active[peer] = p
-	return nil
+	g.t.active[p.tub] = p
+	return earlier, nil
 }
 
-// dismiss forgets p, unless another has taken its place.
-func (g *Gatherer) dismiss(peer rpc.Peer, p *publisher) {
+// dismiss notes that p has ended, and forgets it unless another has taken its
+// place.
+func (g *Gatherer) dismiss(p *publisher) {
+	close(p.ended)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.t.active[peer] == p {
-		delete(g.t.active, peer)
+	if g.t.active[p.tub] == p {
+		delete(g.t.active, p.tub)
 	}
 }
 

@@ -296,6 +296,26 @@ func TestIncidentGrows(t *testing.T) {
 	}
 }
 
+// TestOfferedAgain: a publisher that offers itself again and again, while its
+// incidents are fetched, has each of them here once.
+func TestOfferedAgain(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	g := start(t, dir)
+	p := newPeer(t, g.furl)
+	for i := range 20 {
+		p.has(incidentName(i), 1)
+	}
+	for range 50 {
+		if err := p.offer(t, p.logport); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.said.wait(t, "all incidents are here", incidentName(19))
+	if got := listAll(t, dir); len(got) != 20 {
+		t.Errorf("classified/ has %d lines, want 20:\n%s", len(got), strings.Join(got, "\n"))
+	}
+}
+
 // TestSameSecond: the names of one second do not sort by time in the original,
 // so a later incident may have a smaller name than the last one that is here.
 func TestSameSecond(t *testing.T) {

@@ -49,6 +49,7 @@ type publisher struct {
 	remote *rpc.Remote
 	log    *slog.Logger
 	stop   context.CancelFunc // of run's context
+	ended  chan struct{}      // closed when run has returned
 
 	line, d []byte // of msg
 
