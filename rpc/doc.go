@@ -106,6 +106,13 @@
 //	server timeout (120 s)                    Config.NegotiationTimeout
 //	logport-furlfile, log-gatherer-furl       package logport
 //
+// Where we differ on purpose: what costs the original the connection though the
+// stream is still understood (text that is not UTF-8, a bad decimal, a key given
+// twice, a reference to an object we never sent) is a Violation here. An answer
+// that cannot be sent is an error for the caller, not an aborted message. The
+// failure strings of peers may be longer than the original admits. getReference
+// and decref are not held back by a call that runs. Gifts are refused by default.
+//
 // Without a counterpart: setLocationAutomatically and UnauthenticatedTub, which
 // the original gave up itself; debugBanana; the Tor and I2P handlers, for which
 // Config.Dialers is the place.
