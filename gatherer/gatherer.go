@@ -72,7 +72,8 @@ type Gatherer struct {
 	unfinishedFor time.Duration // see the constants; shorter and fewer in tests
 	maxAnnounced  int
 
-	reloads    chan struct{} // holds a token when Reload was asked for
+	reloads    chan struct{}   // holds a token when Reload was asked for
+	stopping   <-chan struct{} // closed when Run is to end
 	publishers sync.WaitGroup
 
 	mu sync.Mutex
@@ -160,6 +161,7 @@ func (g *Gatherer) Close() error {
 // is no error. It may be called once.
 func (g *Gatherer) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
+	g.stopping = ctx.Done()
 
 	// What runs beside the connections ends after them: it takes what they
 	// brought last.
@@ -316,49 +318,64 @@ func (g *Gatherer) classify(s stored) ([]string, error) {
 	return categories, nil
 }
 
-// arrived classifies and publishes the incident s that was just stored. It
-// returns an error only if ctx is done: then the next start finds it.
-func (g *Gatherer) arrived(ctx context.Context, s stored) error {
-	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
+// arrived classifies and publishes the incident s that was just stored, also
+// if its publisher has gone meanwhile. What fails, on a full disk, is tried
+// until the gatherer stops: the next start finds what is missing then.
+func (g *Gatherer) arrived(s stored) {
+	g.untilDone("classify incident; it is tried again", s, func() error {
 		categories, err := g.classify(s)
 		if err == nil {
 			g.announce(s, categories, nil)
-			return nil
 		}
-		g.log.Error("classify incident; it is tried again", "incident", s.name, "tub", s.tub, "err", err, "next_try", wait)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
+		return err
+	})
 }
 
 // grown classifies anew the incident s, which is here in full only now, and
 // lists and publishes it under what that adds.
-func (g *Gatherer) grown(s stored) error {
-	categories, err := g.rules.classify(s)
-	if err != nil {
-		return err
-	}
-	listed, err := g.listing.read()
-	if err != nil {
-		return err
-	}
-	had := listed[s.incidentID]
-	more := slices.DeleteFunc(slices.Clone(categories), func(c string) bool {
-		return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
-	})
-	if len(more) == 0 {
+func (g *Gatherer) grown(s stored) {
+	g.untilDone("classify incident that has grown; it is tried again", s, func() error {
+		categories, err := g.rules.classify(s)
+		if err != nil {
+			return err
+		}
+		listed, err := g.listing.read()
+		if err != nil {
+			return err
+		}
+		had := listed[s.incidentID]
+		more := slices.DeleteFunc(categories, func(c string) bool {
+			return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
+		})
+		if len(more) == 0 {
+			return nil
+		}
+		if err := g.listing.add(s, more); err != nil {
+			return err
+		}
+		all := append(slices.Clone(had), more...)
+		slices.Sort(all)
+		if g.broker != nil {
+			g.announcer.add(notice{stored: s, categories: more, all: all})
+		}
 		return nil
+	})
+}
+
+// untilDone calls f until it succeeds or the gatherer stops.
+func (g *Gatherer) untilDone(complaint string, s stored, f func() error) {
+	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
+		err := f()
+		if err == nil {
+			return
+		}
+		g.log.Error(complaint, "incident", s.name, "tub", s.tub, "err", err, "next_try", wait)
+		select {
+		case <-g.stopping:
+			return
+		case <-time.After(wait):
+		}
 	}
-	if err := g.listing.add(s, more); err != nil {
-		return err
-	}
-	all := append(slices.Clone(had), more...)
-	slices.Sort(all)
-	g.announcer.add(notice{stored: s, categories: more, all: all})
-	return nil
 }
 
 // trigger returns by what the trigger of the stored incident s is known.

@@ -296,13 +296,31 @@ func TestIncidentGrows(t *testing.T) {
 	}
 }
 
-// TestOfferedAgain: a publisher that offers itself again and again, while its
-// incidents are fetched, has each of them here once.
+// TestOfferedAgain: a publisher that offers itself again, while an incident is
+// stored and cannot be classified, and then again and again, has each of its
+// incidents here once. What stands in the way is a directory.
 func TestOfferedAgain(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
+	inTheWay := filepath.Join(dir, classifiedDir, "unknown")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	g := start(t, dir)
 	p := newPeer(t, g.furl)
-	for i := range 20 {
+	p.observer(t)
+	p.has(incidentName(0), 1)
+	if err := p.offer(t, p.logport); err != nil {
+		t.Fatal(err)
+	}
+	g.said.wait(t, "classify incident; it is tried again")
+	if err := p.offer(t, p.logport); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	g.said.wait(t, "incident classified", incidentName(0))
+	for i := 1; i < 20; i++ {
 		p.has(incidentName(i), 1)
 	}
 	for range 50 {

@@ -414,9 +414,11 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have stored, sto
 	}
 	p.log.Info("incident stored", "incident", a.name, "events", len(events))
 	if stored {
-		return p.g.grown(s)
+		p.g.grown(s)
+	} else {
+		p.g.arrived(s)
 	}
-	return p.g.arrived(ctx, s)
+	return nil
 }
 
 // storedElsewhere reports whether another Tub gave us this very incident, and
