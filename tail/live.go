@@ -61,7 +61,7 @@ func ParseTarget(text string) (Target, error) {
 type Follow struct {
 	Targets []Target
 	CatchUp bool   // buffered events first
-	SaveTo  string // flog file to write events to as well; "" is none
+	SaveTo  string // flog file to write the events that are shown to as well; "" is none
 	Bzip2   flogfile.Bzip2
 	Style   Style
 	Select  *Select   // nil is all
@@ -191,6 +191,9 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		_, err := out.WriteString(s.label(it.target) + it.text + "\n")
 		return err
 	}
+	if !it.selected && !s.Select.match(it.event) {
+		return nil
+	}
 	if s.save != nil {
 		d := it.event.AppendEventJSON(nil)
 		s.line = flogfile.AppendEvent(s.line[:0], it.event.from, time.Unix(0, int64(it.event.rx*1e9)), d)
@@ -203,9 +206,6 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		p = newPrinter(s.Style)
 		p.live, p.label = true, s.label(it.target)
 		s.printers[it.target] = p
-	}
-	if !it.selected && !s.Select.match(it.event) {
-		return nil
 	}
 	s.buf = p.event(s.buf[:0], it.event)
 	_, err := out.Write(p.labelled(s.buf))
@@ -263,7 +263,7 @@ func (l *follower) run(ctx context.Context) error {
 		began := time.Now()
 		remote, err := l.tub.Connect(ctx, l.target.FURL)
 		if err == nil {
-			said, wait, connected = "", retryMin, true
+			said, connected = "", true
 			if err = l.follow(ctx, remote); err != nil {
 				return err
 			}
@@ -271,17 +271,21 @@ func (l *follower) run(ctx context.Context) error {
 				return nil
 			}
 			l.say("Disconnected")
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if hopeless(err, connected) {
-			return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
-		}
-		if text := err.Error(); text != said {
-			said = text
-			l.note("cannot connect: %s; trying again", text)
+			if time.Since(began) > retryMax {
+				wait = retryMin // it was a connection, not an attempt
+			}
+			began = time.Now()
+		} else {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if hopeless(err, connected) {
+				return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
+			}
+			if text := err.Error(); text != said {
+				said = text
+				l.note("cannot connect: %s; trying again", text)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -39,7 +39,6 @@ func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, e
 	todo := make(chan *job, cap(free))
 	order := make(chan *job, cap(free))
 	quit := make(chan struct{})
-	var end error // of the file; set before order is closed
 
 	var loops sync.WaitGroup
 	defer loops.Wait()
@@ -52,7 +51,7 @@ func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, e
 			case <-quit:
 				return
 			case j := <-free:
-				if end = r.NextBlock(&j.block); end != nil {
+				if !r.read(&j.block) {
 					return
 				}
 				order <- j
@@ -76,7 +75,7 @@ func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, e
 		}
 		free <- j
 	}
-	return clean(end)
+	return clean(r.end()) // order is closed: nobody reads any more
 }
 
 func clean(err error) error {

@@ -35,7 +35,11 @@ type Reader struct {
 	number int    // of the first line of the next block
 	offset int64  // of that line
 	err    error  // of the source
-	damage DamageError
+
+	// Map reads on another goroutine than its caller's, who notes damage.
+	skipped DamageError // what reading passed over
+	damage  DamageError // what the caller noted; all of it once the end is reached
+	ended   bool
 }
 
 // Block is a piece of a file that ends where a line ends.
@@ -256,16 +260,25 @@ func (r *Reader) Next() (*Line, error) {
 // NextBlock reads the next block of whole lines into b, whose Data is used again
 // if it has room. Errors are those of Next.
 func (r *Reader) NextBlock(b *Block) error {
+	if !r.read(b) {
+		return r.end()
+	}
+	return nil
+}
+
+// read is NextBlock without the error: false at the end, for which see end. It
+// does not touch damage.
+func (r *Reader) read(b *Block) bool {
 	b.any = r.Any
 	if r.frames != nil {
 		if !r.frames.next(b) {
 			r.err = io.EOF
-			return r.end()
+			return false
 		}
-		return nil
+		return true
 	}
 	if r.err != nil {
-		return r.end()
+		return false
 	}
 	if cap(b.Data) < blockSize {
 		b.Data = make([]byte, 0, blockSize)
@@ -307,19 +320,19 @@ func (r *Reader) NextBlock(b *Block) error {
 		buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
 	}
 	if r.err != nil && len(buf) == 0 {
-		return r.end()
+		return false
 	}
 	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.Any}
 	r.offset += int64(len(buf))
 	r.number += bytes.Count(buf, []byte{'\n'})
-	return nil
+	return true
 }
 
 // skipLine passes over the rest of a line of which had bytes have been read.
 func (r *Reader) skipLine(had int64) error {
 	size := had
 	defer func() {
-		r.damage.add(r.number, r.offset, size, "line longer than 64 MiB")
+		r.skipped.add(r.number, r.offset, size, "line longer than 64 MiB")
 		r.number++
 		r.offset += size
 	}()
@@ -334,6 +347,10 @@ func (r *Reader) skipLine(had int64) error {
 
 // end returns the error that ends the file.
 func (r *Reader) end() error {
+	if !r.ended {
+		r.ended = true
+		r.damage.Merge(&r.skipped)
+	}
 	if r.err != io.EOF {
 		if r.damage.Line == 0 {
 			r.damage.Line, r.damage.Offset, r.damage.Msg = r.number, r.offset, "the file ends too early"
