@@ -39,7 +39,8 @@ type incidentTable struct {
 	busy      bool               // pending is not empty, or a recording is under way
 	change    chan struct{}      // closed and replaced at every change of busy or done
 	cut       context.CancelFunc // ends the trailing window of the recording under way, or nil
-	recording incident.Trigger   // the one under way
+	begun     int                // recordings begun
+	lastBegun []incident.Trigger // of the last ones
 }
 
 // pendingTrigger is a trigger that was noted; a person's declaration is not held
@@ -148,7 +149,12 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
 	in.mu.Lock()
-	in.t.cut, in.t.recording = cut, tr
+	in.t.cut = cut
+	in.t.begun++
+	in.t.lastBegun = append(in.t.lastBegun, tr)
+	if len(in.t.lastBegun) > maxLastBegun {
+		in.t.lastBegun = slices.Delete(in.t.lastBegun, 0, 1)
+	}
 	in.t.signal() // a Flush may be waiting for something to cut
 	in.mu.Unlock()
 
@@ -168,7 +174,7 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	lp.rings.unpin(tr.Num)
 
 	in.mu.Lock()
-	in.t.cut, in.t.recording = nil, incident.Trigger{}
+	in.t.cut = nil
 	in.t.pending = slices.DeleteFunc(in.t.pending, func(p pendingTrigger) bool { return p.Num < rec.Until })
 	in.t.signal()
 	in.mu.Unlock()
@@ -203,13 +209,27 @@ func (in *incidents) flush(ctx context.Context) error {
 	}
 }
 
-// state returns the trigger of the incident being recorded, the zero Trigger if
-// there is none, and a channel that is closed when something has changed.
-func (in *incidents) state() (change <-chan struct{}, recording incident.Trigger) {
+// state returns the triggers whose recording has begun since begun recordings
+// had, how many have begun in all, and a channel that is closed when something
+// has changed.
+func (in *incidents) state(begun int) (change <-chan struct{}, triggers []incident.Trigger, now int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.t.change, in.t.recording
+	n := min(in.t.begun-begun, len(in.t.lastBegun))
+	return in.t.change, slices.Clone(in.t.lastBegun[len(in.t.lastBegun)-n:]), in.t.begun
 }
+
+// begunBefore returns how many recordings have begun, without the one under way.
+func (in *incidents) begunBefore() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.t.cut != nil {
+		return in.t.begun - 1
+	}
+	return in.t.begun
+}
+
+const maxLastBegun = 16 // triggers that a slow watcher is still told of
 
 // ringSource gives a recorder the events of the rings.
 type ringSource struct {

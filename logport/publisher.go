@@ -245,13 +245,13 @@ func (p *publisher) sendIncidents(ctx context.Context, observer *rpc.Remote, cat
 			since = names[len(names)-1]
 		}
 	}
-	begun := event.NoNum
+	begun := p.lp.incidents.begunBefore()
 	for first := true; ; first = false {
-		change, trigger := p.lp.incidents.state()
-		if ours && trigger.Record != nil && trigger.Num != begun {
-			begun = trigger.Num
-			e, err := trigger.Record.Event(trigger.Num, p.lp.incarnation)
-			if err == nil && !out.call(ctx, "incident_began", rpc.Pos(e.Dict())) {
+		change, triggers, now := p.lp.incidents.state(begun)
+		begun = now
+		for _, tr := range triggers {
+			e, err := tr.Record.Event(tr.Num, p.lp.incarnation)
+			if ours && err == nil && !out.call(ctx, "incident_began", rpc.Pos(e.Dict())) {
 				return
 			}
 		}

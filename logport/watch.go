@@ -64,21 +64,36 @@ func (lp *Logport) Watch(ctx context.Context, o SubscribeOptions, handle func(*B
 	return ErrClosed
 }
 
-// WatchIncidents calls complete for every complete incident whose name is
-// greater than since, in the order of names, until ctx ends, complete returns an
-// error, or the Logport is closed and all were told. began, if not nil, is told
-// of a trigger when its recording begins.
-func (lp *Logport) WatchIncidents(ctx context.Context, since string, began func(*event.Event), complete func(name string) error) error {
-	begun := event.NoNum
+// IncidentWatch tells of incidents as they begin and as they are complete. It
+// serves one goroutine.
+type IncidentWatch struct {
+	lp    *Logport
+	begun int // recordings told of, or before the watch
+}
+
+// WatchIncidents returns a watch of the incidents whose recording is under way or
+// begins after the call.
+func (lp *Logport) WatchIncidents() *IncidentWatch {
+	w := &IncidentWatch{lp: lp}
+	w.begun = lp.incidents.begunBefore()
+	return w
+}
+
+// Run calls began for the trigger of every recording that begins, and complete
+// for every complete incident whose name is greater than since, in the order of
+// names, until ctx ends, complete returns an error, or the Logport is closed and
+// all were told. began may be nil.
+func (w *IncidentWatch) Run(ctx context.Context, since string, began func(*event.Event), complete func(name string) error) error {
+	in := w.lp.incidents
 	for {
-		change, trigger := lp.incidents.state()
-		if began != nil && trigger.Record != nil && trigger.Num != begun {
-			begun = trigger.Num
-			if e, err := trigger.Record.Event(trigger.Num, lp.incarnation); err == nil {
+		change, triggers, now := in.state(w.begun)
+		w.begun = now
+		for _, tr := range triggers {
+			if e, err := tr.Record.Event(tr.Num, w.lp.incarnation); err == nil && began != nil {
 				began(e)
 			}
 		}
-		for _, name := range lp.incidents.store.Names(since) {
+		for _, name := range in.store.Names(since) {
 			since = name
 			if err := complete(name); err != nil {
 				return err
@@ -88,8 +103,8 @@ func (lp *Logport) WatchIncidents(ctx context.Context, since string, began func(
 		case <-change:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-lp.incidents.finished:
-			if len(lp.incidents.store.Names(since)) == 0 {
+		case <-in.finished:
+			if len(in.store.Names(since)) == 0 {
 				return ErrClosed
 			}
 		}

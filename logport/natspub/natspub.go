@@ -112,8 +112,9 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 		o := logport.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
 		lp.Watch(ctx, o, func(b *logport.Batch) error { return p.events(ctx, b) })
 	})
+	watch := lp.WatchIncidents()
 	p.wg.Go(func() {
-		lp.WatchIncidents(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
+		watch.Run(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
 	})
 	return p, nil
 }
@@ -141,7 +142,10 @@ const retryEvery = 100 * time.Millisecond
 func (p *Publisher) publish(ctx context.Context, subject string, payload []byte, opts ...jetstream.PublishOpt) error {
 	for {
 		var err error
-		if p.js != nil {
+		if !p.nc.IsConnected() {
+			// Before its first connection the client would buffer without a bound.
+			err = nats.ErrDisconnected
+		} else if p.js != nil {
 			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 			_, err = p.js.Publish(attempt, subject, payload, opts...)
 			cancel()
@@ -243,12 +247,13 @@ func (p *Publisher) incident(ctx context.Context, name string) error {
 		{Key: "source", Value: source},
 		{Key: "tubs", Value: []any{p.lp.TubID()}},
 		{Key: "time", Value: seconds},
+		{Key: "text", Value: event.Format(e)},
 		{Key: "trigger", Value: trigger},
 		{Key: "categories", Value: []any{unclassified}},
 		{Key: "events", Value: int64(len(events))},
 		{Key: "file", Value: name + ".flog.zst"},
+		{Key: "size", Value: size},
 		{Key: "sha256", Value: sum},
-		{Key: "bytes", Value: size},
 		{Key: "object", Value: object},
 	}}
 	subject := IncidentSubject(unclassified, e.Incarnation(), name)

@@ -40,7 +40,7 @@ func startServer(t *testing.T, port int, dir string) *server.Server {
 
 func newLogport(t *testing.T) *logport.Logport {
 	t.Helper()
-	lp, err := logport.Open(logport.Config{Name: "shop", TrailingDelay: -1})
+	lp, err := logport.Open(logport.Config{Name: "shop", TrailingDelay: -1, RingBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestPublishesEventsAndIncidents(t *testing.T) {
 	m = next(t, incidents)
 	var sum struct {
 		Name, Incarnation, Source, Sha256, Object string
-		Events, Bytes                             int
+		Events, Size                              int
 		Categories                                []string
 	}
 	if err := json.Unmarshal(m.Data, &sum); err != nil {
@@ -121,8 +121,8 @@ func TestPublishesEventsAndIncidents(t *testing.T) {
 		t.Errorf("the incident is %s on %q, want %q", m.Data, m.Subject, want)
 	}
 	data, err := store.GetBytes(ctx, sum.Object)
-	if err != nil || len(data) != sum.Bytes {
-		t.Errorf("the object %q has %d bytes, %v; want %d", sum.Object, len(data), err, sum.Bytes)
+	if err != nil || len(data) != sum.Size {
+		t.Errorf("the object %q has %d bytes, %v; want %d", sum.Object, len(data), err, sum.Size)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestServerAway(t *testing.T) {
 		// looked at.
 		if published+dropped >= logged && told == dropped {
 			if published < 1000 || dropped == 0 {
-				t.Errorf("%d published, %d dropped: want the queue's worth and the rest", published, dropped)
+				t.Errorf("%d published, %d dropped: want the rings' and the queue's worth, and the rest dropped", published, dropped)
 			}
 			return
 		}
