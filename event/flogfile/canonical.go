@@ -64,7 +64,7 @@ func canonObject(data []byte, i int) int {
 		return i + 1
 	}
 	var keys [32]span // of equal ones only the last would be written
-	for n := 0; n < len(keys); n++ {
+	for n := range len(keys) {
 		start := i
 		if i = canonString(data, i); i < 0 {
 			return -1
