@@ -28,8 +28,7 @@ var parts = []struct {
 	run  func(*report)
 }{
 	{"rpc", benchRPC},
-	{"recorder", benchRecorder},
-	{"service", benchService},
+	{"recorder", func(r *report) { benchRecorder(r); benchService(r) }},
 	{"publishing", benchPublishing},
 	{"classify", benchClassify},
 	{"files", benchFiles},

@@ -304,7 +304,7 @@ func TestOpenStoreCompletes(t *testing.T) {
 		{Key: "trigger", Value: event.Dict{{Key: "num", Value: int64(1)}, {Key: "incarnation", Value: []any{"x", nil}}}}})
 	header := len(text)
 	for i := range 3 {
-		text = flogfile.AppendEvent(text, "local", time.Unix(1, 0), []byte(fmt.Sprintf(`{"num": %d}`, i)))
+		text = flogfile.AppendEvent(text, "local", time.Unix(1, 0), fmt.Appendf(nil, `{"num": %d}`, i))
 	}
 	for cut := range len(text) + 1 {
 		dir := t.TempDir()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -53,13 +54,9 @@ func child(dir, death string) {
 		lp.Log(context.Background(), slog.LevelInfo, "about to use up the memory")
 		fmt.Println("ready")
 		os.Stdin.Read(make([]byte, 1)) // until its memory is limited
-		var hoard [][]byte
-		for {
-			b := make([]byte, 1<<20)
-			for i := range b {
-				b[i] = byte(i)
-			}
-			hoard = append(hoard, b)
+		for hoard := []byte{}; ; {
+			hoard = append(hoard, bytes.Repeat([]byte{1}, 1<<20)...)
+			runtime.KeepAlive(hoard)
 		}
 	case "panic":
 		panic("the application's own panic")
@@ -340,10 +337,10 @@ func limitMemory(t *testing.T, pid int, bytes int) {
 			continue
 		}
 		t.Cleanup(func() { os.Remove(dir) })
-		if os.WriteFile(filepath.Join(dir, c.limit), []byte(fmt.Sprint(bytes)), 0o644) != nil {
+		if os.WriteFile(filepath.Join(dir, c.limit), fmt.Append(nil, bytes), 0o644) != nil {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(fmt.Sprint(pid)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, pid), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

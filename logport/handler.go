@@ -3,6 +3,7 @@ package logport
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -187,9 +188,7 @@ func (s *sources) add(pc uintptr) string {
 			if len(*old) >= maxSources {
 				return text
 			}
-			for k, v := range *old {
-				more[k] = v
-			}
+			maps.Copy(more, *old)
 		}
 		if s.m.CompareAndSwap(old, &more) {
 			return text

@@ -3,6 +3,7 @@ package logport
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -165,9 +166,7 @@ func (a *rings) newFacility(name string) *facility {
 	f := &facility{name: strings.Clone(name)}
 	f.threshold.Store(int32(a.t.settings.threshold(name)))
 	more := make(map[string]*facility, len(known)+1)
-	for k, v := range known {
-		more[k] = v
-	}
+	maps.Copy(more, known)
 	more[f.name] = f
 	a.facilities.Store(&more)
 	return f

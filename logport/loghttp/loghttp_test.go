@@ -27,8 +27,7 @@ func TestPanicBecomesAnIncident(t *testing.T) {
 	srv := httptest.NewUnstartedServer(loghttp.Handler(lp, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/panic":
-			var m map[string]int
-			m["x"] = 1
+			panic("boom")
 		case "/abort":
 			panic(http.ErrAbortHandler)
 		}
