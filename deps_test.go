@@ -89,7 +89,7 @@ func TestDependencies(t *testing.T) {
 			t.Errorf("%s has no place in the order of packages", name)
 			continue
 		}
-		for _, imported := range strings.Fields(part[1]) {
+		for imported := range strings.FieldsSeq(part[1]) {
 			below, ours := strings.CutPrefix(imported, module)
 			if !ours {
 				continue
@@ -102,14 +102,14 @@ func TestDependencies(t *testing.T) {
 			if !hasPrefix(name, rule.packages) || hasPrefix(name, rule.except) {
 				continue
 			}
-			for _, dep := range strings.Fields(part[2]) {
+			for dep := range strings.FieldsSeq(part[2]) {
 				if hasPrefix(dep, rule.banned) {
 					t.Errorf("%s must not reach %s: %s", name, dep, rule.why)
 				}
 			}
 		}
 		if name == "logport" {
-			for _, dep := range strings.Fields(part[2]) {
+			for dep := range strings.FieldsSeq(part[2]) {
 				if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !hasPrefix(dep, logportModules) {
 					t.Errorf("logport must not reach %s: applications link it", dep)
 				}
