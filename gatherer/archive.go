@@ -132,7 +132,7 @@ func openArchive(root *os.Root) (*archive, error) {
 		for _, file := range files {
 			name, ending, ok := splitEnding(file.Name())
 			switch {
-			case strings.HasSuffix(file.Name(), ".tmp") && strings.Contains(file.Name(), ".flog."):
+			case strings.HasSuffix(file.Name(), ".tmp") && strings.HasPrefix(file.Name(), "incident"):
 				root.Remove(path.Join(dir, file.Name())) // of a store that was cut short
 			case !ok || !file.Type().IsRegular():
 			default:

@@ -37,6 +37,7 @@ import (
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -428,6 +429,9 @@ func (g *Gatherer) listen() (furl string, err error) {
 		KeyFile: filepath.Join(g.cfg.Dir, keyFile),
 		Limits:  rpc.Limits{Token: limit, Message: limit},
 		Log:     g.log,
+
+		Features:    logport.Features,
+		AnyCopyable: true, // a program's own classes are kept as what they say
 	})
 	if err != nil {
 		return "", err

@@ -408,6 +408,9 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have stored, sto
 			return err
 		}
 	}
+	if err := p.bringAttachments(ctx, a.name); err != nil {
+		return err
+	}
 	s, err := p.g.archive.store(incidentID{p.tub, a.name}, header, events, time.Now())
 	if err != nil {
 		return err

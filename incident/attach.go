@@ -41,7 +41,9 @@ func ExecutionTrace(atLeast time.Duration) (a Attachment, stop func(), err error
 	}}, r.Stop, nil
 }
 
-func validAttachment(name string) bool {
+// ValidAttachment reports whether name may be that of an attachment: a file of
+// that ending is then no flog file and no temporary one.
+func ValidAttachment(name string) bool {
 	if name == "" || len(name) > 64 || name == FlogPart || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "flog.") ||
 		strings.HasSuffix(name, ".tmp") {
 		return false
@@ -58,7 +60,7 @@ func validAttachment(name string) bool {
 // attach writes the attachments of an incident and returns what went wrong.
 func (s *Store) attach(name string, list []Attachment) (failed []error) {
 	for _, a := range list {
-		if !validAttachment(a.Name) {
+		if !ValidAttachment(a.Name) {
 			failed = append(failed, fmt.Errorf("incident: attachment %q: not a name", a.Name))
 			continue
 		}
@@ -83,7 +85,7 @@ func (s *Store) attachments(name string) []string {
 	}
 	var names []string
 	for _, e := range entries {
-		if a, ok := strings.CutPrefix(e.Name(), name+"."); ok && e.Type().IsRegular() && validAttachment(a) {
+		if a, ok := strings.CutPrefix(e.Name(), name+"."); ok && e.Type().IsRegular() && ValidAttachment(a) {
 			names = append(names, a)
 		}
 	}
@@ -91,7 +93,7 @@ func (s *Store) attachments(name string) []string {
 }
 
 func (s *Store) openAttachment(name, part string) (*os.File, error) {
-	if s.root == nil || !validAttachment(part) {
+	if s.root == nil || !ValidAttachment(part) {
 		return nil, os.ErrNotExist
 	}
 	return s.root.Open(name + "." + part)
