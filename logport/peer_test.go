@@ -253,3 +253,126 @@ func TestOriginalGathererGetsAll(t *testing.T) {
 		return len(files) == 51
 	})
 }
+
+// flood logs as fast as it can, and returns the number of the first event and of
+// the one behind the last.
+func flood(lp *logport.Logport, n int) (first, until event.Num) {
+	for i := range n {
+		num := lp.Log(context.Background(), slog.LevelDebug, "flood", logport.Facility("app"), slog.Int("i", i))
+		if i == 0 {
+			first = num
+		}
+		until = num + 1
+	}
+	return first, until
+}
+
+// TestOriginalTailUnderOverload: of a flood the original's tail gets what its
+// window and queue let through, in order, and what it misses is counted.
+func TestOriginalTailUnderOverload(t *testing.T) {
+	tool := foolscaptest.Tool(t, "flogtool")
+	dir := t.TempDir()
+	lp := open(t, logport.Config{Dir: dir})
+	cmd := exec.Command(tool, "tail", dir)
+	cmd.Env = append(os.Environ(), "TZ=UTC", "PYTHONUNBUFFERED=1")
+	tail := foolscaptest.Run(t, cmd)
+	tail.Expect(t, `^Remote Versions:$`)
+	eventually(t, "the subscription", func() bool { return lp.Stats().Subscribers == 1 })
+	// Its place in the stream begins with an event that it shows.
+	next := func() (num event.Num, text string) {
+		m := tail.Expect(t, eventLine.String())
+		fmt.Sscan(m[3], &num)
+		return num, m[4]
+	}
+	lp.Log(context.Background(), slog.LevelInfo, "begin")
+	start, text := next()
+	for text != "begin" {
+		start, text = next()
+	}
+	_, until := flood(lp, 20_000)
+	lp.Log(context.Background(), slog.LevelInfo, "end of the flood")
+	got, last := 0, start
+	for last < until { // up to the end, or the report of the loss behind it
+		num, text := next()
+		if num <= last {
+			t.Fatalf("event %d was shown after %d", num, last)
+		}
+		last = num
+		if num < until {
+			got++
+		} else if text == "end of the flood" {
+			break
+		}
+	}
+	eventually(t, "the loss to be counted", func() bool {
+		dropped := lp.Stats().SubscriberDropped
+		return uint64(got)+dropped >= 20_000
+	})
+	// The event behind the flood may be among those dropped.
+	if sum := uint64(got) + lp.Stats().SubscriberDropped; sum > 20_000+5 {
+		t.Errorf("shown %d and dropped %d of 20,000", got, lp.Stats().SubscriberDropped)
+	}
+	if got < 2000 {
+		t.Errorf("only %d events were shown, the queue alone holds 2,000", got)
+	}
+}
+
+// TestOriginalGatherersUnderOverload: both original gatherers at once, under a
+// flood with an incident in it.
+func TestOriginalGatherersUnderOverload(t *testing.T) {
+	logDir, logFURL := originalGatherer(t, "create-gatherer")
+	incidentDir, incidentFURL := originalGatherer(t, "create-incident-gatherer")
+	lp := open(t, logport.Config{Dir: t.TempDir(), Gatherers: []string{logFURL, incidentFURL}, TrailingDelay: time.Second})
+	eventually(t, "both gatherers", func() bool { return lp.Stats().Subscribers == 2 })
+	lp.Log(context.Background(), slog.LevelInfo, "begin", logport.Facility("app"))
+	stored := func() []*event.Event {
+		_, events := readEvents(t, filepath.Join(logDir, "from-*.flog"))
+		return events
+	}
+	eventually(t, "the first event", func() bool { return len(messages(stored())) == 1 })
+	flood(lp, 10_000)
+	lp.Log(context.Background(), slog.LevelWarn, "trigger in the flood", logport.Facility("other"))
+	flood(lp, 10_000)
+	count := func() (n uint64) {
+		last := event.Num(0)
+		for i, e := range stored() {
+			num, _ := e.Num()
+			if i > 0 && num <= last {
+				t.Fatalf("event %d stands after %d", num, last)
+			}
+			last = num
+			n++
+		}
+		return n
+	}
+	begin := func() event.Num {
+		for _, e := range stored() {
+			if e.Text("message") == "begin" {
+				n, _ := e.Num()
+				return n
+			}
+		}
+		return 0
+	}()
+	eventually(t, "all to be stored or counted", func() bool {
+		before := uint64(0)
+		for _, e := range stored() {
+			if n, _ := e.Num(); n < begin {
+				before++
+			}
+		}
+		return count()-before+lp.Stats().SubscriberDropped >= lp.Stats().Events-uint64(begin)
+	})
+	if n := count(); n < 2000 {
+		t.Errorf("the log gatherer has %d events, its queue alone holds 2,000", n)
+	}
+	eventually(t, "the incident", func() bool {
+		_, events := readEvents(t, filepath.Join(incidentDir, "incidents", "*", "*.bz2"))
+		for _, e := range events {
+			if e.Text("message") == "trigger in the flood" {
+				return true
+			}
+		}
+		return false
+	})
+}
