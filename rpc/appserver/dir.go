@@ -1,0 +1,379 @@
+package appserver
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode/utf16"
+
+	"github.com/flogtool/flogtool/rpc"
+)
+
+// The files of a server's directory.
+const (
+	keyFile      = "tub.pem"
+	portFile     = "port"
+	locationFile = "location"
+	umaskFile    = "umask"
+	prefixFile   = "furl_prefix"
+	servicesFile = "services.json"
+	servicesDir  = "services"
+)
+
+// A Dir is a server's directory. Several processes may use it at once: each
+// change is made whole, one after the other.
+type Dir struct {
+	path   string // absolute
+	prefix string // of the services' FURLs
+}
+
+// Options say what [Create] makes.
+type Options struct {
+	Port     string      // where to listen, in Twisted's form; default tcp:3116
+	Location string      // where others find it: hints like tcp:example.org:3116; required
+	Umask    fs.FileMode // of what the services make
+}
+
+// Create makes a server's directory, which must not exist yet, and its key.
+func Create(path string, opts Options) (*Dir, rpc.TubID, error) {
+	opts.Port = cmp.Or(opts.Port, "tcp:3116")
+	if opts.Location == "" {
+		return nil, "", errors.New("appserver: Options.Location is empty")
+	}
+	if strings.ContainsAny(opts.Port+opts.Location, "\r\n") {
+		return nil, "", errors.New("appserver: port and location must be one line each")
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return nil, "", fmt.Errorf("appserver: %w", err)
+	}
+	id, err := fill(path, opts)
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("appserver: create %q: %w", path, err), os.RemoveAll(path))
+	}
+	d, err := OpenDir(path)
+	return d, id, err
+}
+
+// fill makes what a new directory holds.
+func fill(path string, opts Options) (rpc.TubID, error) {
+	tub, err := rpc.NewTub(rpc.Config{KeyFile: filepath.Join(path, keyFile)})
+	if err != nil {
+		return "", err
+	}
+	defer tub.Close()
+	if err := tub.SetLocation(opts.Location); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(filepath.Join(path, servicesDir), 0o700); err != nil {
+		return "", err
+	}
+	for name, text := range map[string]string{
+		portFile:     opts.Port + "\n",
+		locationFile: opts.Location + "\n",
+		umaskFile:    fmt.Sprintf("%04o\n", opts.Umask&fs.ModePerm),
+		prefixFile:   fmt.Sprintf("pb://%s@%s/\n", tub.ID(), opts.Location),
+	} {
+		if err := replace(filepath.Join(path, name), []byte(text)); err != nil {
+			return "", err
+		}
+	}
+	d := Dir{path: path}
+	return tub.ID(), d.save(map[string]entry{})
+}
+
+// OpenDir opens a server's directory.
+func OpenDir(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("appserver: %w", err)
+	}
+	d := &Dir{path: path}
+	if d.prefix, err = d.line(prefixFile); err != nil {
+		return nil, fmt.Errorf("appserver: %q is not a server's directory: %w", path, err)
+	}
+	return d, nil
+}
+
+// Path returns the directory's absolute path.
+func (d *Dir) Path() string { return d.path }
+
+// Umask returns the umask for what the services make; ok is false if the
+// directory says nothing about it.
+func (d *Dir) Umask() (mask int, ok bool, err error) {
+	text, err := d.line(umaskFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("appserver: %w", err)
+	}
+	n, err := strconv.ParseUint(text, 8, 9)
+	if err != nil {
+		return 0, false, fmt.Errorf("appserver: %s: %q is not an octal number up to 777", filepath.Join(d.path, umaskFile), text)
+	}
+	return int(n), true, nil
+}
+
+// An Entry is one service in a directory.
+type Entry struct {
+	FURL     rpc.FURL // its Name is the swissnum
+	Type     string
+	Args     []string
+	Comment  string
+	Relative string // the service's private directory, within the server's
+}
+
+// entry is an Entry as it stands in services.json.
+type entry struct {
+	Relative string   `json:"relative_basedir"`
+	Type     string   `json:"type"`
+	Args     []string `json:"args"`
+	Comment  *string  `json:"comment"`
+}
+
+// services is the content of services.json.
+type services struct {
+	Version  int              `json:"version"`
+	Services map[string]entry `json:"services"`
+}
+
+// Services returns the services, by ascending swissnum.
+func (d *Dir) Services() ([]Entry, error) {
+	all, err := d.load()
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(all))
+	for name, e := range all {
+		full, err := d.entry(name, e)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, full)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.FURL.Name, b.FURL.Name) })
+	return entries, nil
+}
+
+// Add adds a service of one of types. Its arguments are checked by making it
+// once; on any error nothing is left of it.
+func (d *Dir) Add(types []Type, typ string, args []string, comment string) (Entry, error) {
+	var added Entry
+	err := d.change(func(all map[string]entry) (err error) {
+		e := entry{Type: typ, Args: args}
+		if args == nil {
+			e.Args = []string{} // the original reads a list, not null
+		}
+		if comment != "" {
+			e.Comment = &comment
+		}
+		if e.Relative, err = d.newServiceDir(); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, os.Remove(filepath.Join(d.path, e.Relative)))
+			}
+		}()
+		svc, err := makeService(types, d.place(e, slog.New(slog.DiscardHandler)), typ, args)
+		if err != nil {
+			return err
+		}
+		svc.Close()
+		name := newSwissnum()
+		all[name] = e
+		added, err = d.entry(name, e)
+		return err
+	})
+	return added, err
+}
+
+// Remove takes a service away: its FURL is worth nothing from then on, also for
+// those who are connected. Its private directory is removed if it is empty.
+func (d *Dir) Remove(name string) error {
+	return d.change(func(all map[string]entry) error {
+		e, ok := all[name]
+		if !ok {
+			return fmt.Errorf("there is no service %q", name)
+		}
+		delete(all, name)
+		_ = os.Remove(filepath.Join(d.path, filepath.FromSlash(e.Relative))) // what it kept is the user's
+		return nil
+	})
+}
+
+// Rotate gives a service a new swissnum and so a new FURL. The old one is worth
+// nothing from then on, also for those who are connected.
+func (d *Dir) Rotate(name string) (Entry, error) {
+	var rotated Entry
+	err := d.change(func(all map[string]entry) (err error) {
+		e, ok := all[name]
+		if !ok {
+			return fmt.Errorf("there is no service %q", name)
+		}
+		delete(all, name)
+		fresh := newSwissnum()
+		all[fresh] = e
+		rotated, err = d.entry(fresh, e)
+		return err
+	})
+	return rotated, err
+}
+
+func (d *Dir) entry(name string, e entry) (Entry, error) {
+	furl, err := rpc.ParseFURL(d.prefix + name)
+	if err != nil {
+		return Entry{}, fmt.Errorf("appserver: %s: %w", filepath.Join(d.path, prefixFile), err)
+	}
+	full := Entry{FURL: furl, Type: e.Type, Args: e.Args, Relative: e.Relative}
+	if e.Comment != nil {
+		full.Comment = *e.Comment
+	}
+	return full, nil
+}
+
+func (d *Dir) place(e entry, log *slog.Logger) Place {
+	return Place{Base: d.path, Dir: filepath.Join(d.path, filepath.FromSlash(e.Relative)), Log: log}
+}
+
+// load reads services.json.
+func (d *Dir) load() (map[string]entry, error) {
+	path := filepath.Join(d.path, servicesFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.loadOld()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("appserver: %w", err)
+	}
+	var s services
+	if err := json.Unmarshal(text, &s); err != nil {
+		return nil, fmt.Errorf("appserver: %s: %w", path, err)
+	}
+	if s.Version != 1 {
+		return nil, fmt.Errorf("appserver: %s: unable to handle version %d", path, s.Version)
+	}
+	if s.Services == nil {
+		s.Services = map[string]entry{}
+	}
+	return s.Services, nil
+}
+
+// change edits the list of services. The lock on the directory orders the
+// changes of several processes.
+func (d *Dir) change(edit func(all map[string]entry) error) error {
+	lock, err := os.Open(d.path)
+	if err != nil {
+		return fmt.Errorf("appserver: %w", err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("appserver: lock %q: %w", d.path, err)
+	}
+	all, err := d.load()
+	if err != nil {
+		return err
+	}
+	if err := edit(all); err != nil {
+		return fmt.Errorf("appserver: %w", err)
+	}
+	return d.save(all)
+}
+
+// save writes services.json as the original reads it in any locale: ASCII.
+func (d *Dir) save(all map[string]entry) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(services{Version: 1, Services: all}); err != nil {
+		return fmt.Errorf("appserver: %w", err)
+	}
+	if err := replace(filepath.Join(d.path, servicesFile), asciiJSON(bytes.TrimSpace(text.Bytes()))); err != nil {
+		return fmt.Errorf("appserver: %w", err)
+	}
+	return nil
+}
+
+// asciiJSON writes every other character of a JSON text as \uXXXX.
+func asciiJSON(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		switch {
+		case r < 0x80:
+			out = append(out, byte(r))
+		case r < 0x10000:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		}
+	}
+	return out
+}
+
+// newServiceDir makes services/N, N one more than the highest there is.
+func (d *Dir) newServiceDir() (string, error) {
+	names, err := os.ReadDir(filepath.Join(d.path, servicesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	highest := 0
+	for _, n := range names {
+		if i, err := strconv.Atoi(n.Name()); err == nil {
+			highest = max(highest, i)
+		}
+	}
+	relative := servicesDir + "/" + strconv.Itoa(highest+1)
+	return relative, os.MkdirAll(filepath.Join(d.path, relative), 0o700)
+}
+
+// line returns the content of a file that holds one line.
+func (d *Dir) line(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(d.path, name))
+	return strings.TrimSpace(string(text)), err
+}
+
+// replace writes the file so that at any time the old or the new one is there.
+func replace(path string, text []byte) (err error) {
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path+".tmp"))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// newSwissnum returns 160 random bits in the original's form.
+func newSwissnum() string {
+	var bits [20]byte
+	_, _ = rand.Read(bits[:]) // never fails
+	return strings.ToLower(base32.StdEncoding.EncodeToString(bits[:]))
+}

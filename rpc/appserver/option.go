@@ -1,0 +1,59 @@
+package appserver
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// An optionScanner reads the options at the front of a service's arguments; the
+// first other word, or what follows "--", ends them.
+type optionScanner struct {
+	args []string // what is left
+	name string   // of the option at hand: --NAME
+	err  error    // the first
+
+	value    string // after = in the same word
+	hasValue bool
+}
+
+// next steps to the next option.
+func (s *optionScanner) next() bool {
+	if s.err != nil || len(s.args) == 0 || !strings.HasPrefix(s.args[0], "--") {
+		return false
+	}
+	word := s.args[0]
+	s.args = s.args[1:]
+	if word == "--" {
+		return false
+	}
+	s.name, s.value, s.hasValue = strings.Cut(word, "=")
+	return true
+}
+
+// text returns the option's value, which is the next word unless it is given
+// with an equals sign.
+func (s *optionScanner) text() string {
+	if s.hasValue {
+		return s.value
+	}
+	if len(s.args) == 0 {
+		s.err = fmt.Errorf("option %s needs a value", s.name)
+		return ""
+	}
+	value := s.args[0]
+	s.args = s.args[1:]
+	return value
+}
+
+// duration returns the option's value as a positive duration.
+func (s *optionScanner) duration() time.Duration {
+	text := s.text()
+	d, err := time.ParseDuration(text)
+	if s.err == nil && (err != nil || d <= 0) {
+		s.err = fmt.Errorf("option %s: %q is no duration like 30s or 5m", s.name, text)
+	}
+	return d
+}
+
+func (s *optionScanner) unknown() { s.err = fmt.Errorf("option %s not recognized", s.name) }

@@ -1,0 +1,286 @@
+package appserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/flogtool/flogtool/rpc"
+)
+
+const (
+	outputBlock = 128 << 10       // bytes of output sent at once, at most
+	killDelay   = 5 * time.Second // from SIGTERM to SIGKILL
+)
+
+// A runner is a run-command service: it runs one command in one directory. The
+// client gives standard input, if the service takes it, and nothing else.
+//
+// Each run is a process group, which ends with the client's connection.
+type runner struct {
+	*rpc.Methods
+	at   Place
+	dir  string
+	argv []string
+
+	acceptStdin, sendStdout, sendStderr bool
+	logStdin, logStdout, logStderr      bool
+	timeout                             time.Duration // of one run; 0 is none
+	turn                                chan struct{} // with --lock, holds the one that runs
+
+	stop context.CancelFunc
+	life context.Context // ends with Close; calls join it with their own
+	runs sync.WaitGroup
+}
+
+// newRunner makes a service from [options] DIR COMMAND...
+func newRunner(at Place, args []string) (Service, error) {
+	r := &runner{at: at, sendStdout: true, sendStderr: true, logStderr: true}
+	opts := &optionScanner{args: args}
+	for opts.next() {
+		switch opts.name {
+		case "--accept-stdin", "--no-stdin":
+			r.acceptStdin = opts.name == "--accept-stdin"
+		case "--send-stdout", "--no-stdout":
+			r.sendStdout = opts.name == "--send-stdout"
+		case "--send-stderr", "--no-stderr":
+			r.sendStderr = opts.name == "--send-stderr"
+		case "--log-stdin", "--no-log-stdin":
+			r.logStdin = opts.name == "--log-stdin"
+		case "--log-stdout", "--no-log-stdout":
+			r.logStdout = opts.name == "--log-stdout"
+		case "--log-stderr", "--no-log-stderr":
+			r.logStderr = opts.name == "--log-stderr"
+		case "--lock":
+			r.turn = make(chan struct{}, 1)
+		case "--timeout":
+			r.timeout = opts.duration()
+		default:
+			opts.unknown()
+		}
+	}
+	if opts.err != nil {
+		return nil, opts.err
+	}
+	if len(opts.args) < 2 {
+		return nil, errors.New("wrong number of arguments: run-command takes a directory and a command")
+	}
+	r.dir, r.argv = opts.args[0], opts.args[1:]
+	if !filepath.IsAbs(r.dir) {
+		r.dir = filepath.Join(at.Base, r.dir)
+	}
+	r.life, r.stop = context.WithCancel(context.Background())
+	r.Methods = &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"execute": r.execute}}
+	return r, nil
+}
+
+// Close ends all runs and waits for them.
+func (r *runner) Close() {
+	r.stop()
+	r.runs.Wait()
+}
+
+// execute(watcher) starts a run and answers at once: with None, or with an object
+// that takes standard input. The watcher hears of output and end.
+func (r *runner) execute(c *rpc.Call) (any, error) {
+	args, err := c.Require("watcher")
+	if err != nil {
+		return nil, err
+	}
+	watcher, ok := args[0].(*rpc.Remote)
+	if !ok {
+		return nil, rpc.Errorf("builtins.TypeError", "watcher is not a reference")
+	}
+	p := &process{runner: r, watcher: watcher, log: r.at.Log.With("peer", c.Peer().TubID())}
+	var answer any
+	if r.acceptStdin {
+		if p.stdin, p.feed, err = os.Pipe(); err != nil {
+			return nil, err
+		}
+		answer = &rpc.Methods{Borrow: true, Map: map[string]func(*rpc.Call) (any, error){
+			"feed_stdin":  p.feedStdin,
+			"close_stdin": p.closeStdin,
+		}}
+	}
+	ctx, cancel := context.WithCancel(c.Context())
+	unlink := context.AfterFunc(r.life, cancel)
+	answered := make(chan struct{})
+	c.Then(func() { close(answered) })
+	r.runs.Go(func() {
+		defer unlink()
+		defer cancel()
+		select {
+		case <-answered: // what we send must not arrive before the answer
+		case <-ctx.Done():
+		}
+		p.run(ctx)
+	})
+	return answer, nil
+}
+
+// A process is one run of a runner's command.
+type process struct {
+	*runner
+	watcher *rpc.Remote
+	log     *slog.Logger
+	stdin   *os.File // the command's end; nil if it gets none
+	feed    *os.File // our end
+}
+
+// feedStdin(data) waits while the command does not read: so does the client.
+func (p *process) feedStdin(c *rpc.Call) (any, error) {
+	args, err := c.Require("data")
+	if err != nil {
+		return nil, err
+	}
+	data, ok := args[0].([]byte)
+	if !ok {
+		return nil, rpc.Errorf("builtins.TypeError", "data is not bytes")
+	}
+	if p.logStdin {
+		p.log.Info("stdin", "data", string(data))
+	}
+	_, _ = p.feed.Write(data) // fails if the command has ended or reads no more, as is its right
+	return nil, nil
+}
+
+func (p *process) closeStdin(*rpc.Call) (any, error) {
+	if p.logStdin {
+		p.log.Info("stdin closed")
+	}
+	_ = p.feed.Close() // may be closed already
+	return nil, nil
+}
+
+// run runs the command until it and its output have ended. When ctx is done
+// before, it ends the process group.
+func (p *process) run(ctx context.Context) {
+	if p.feed != nil {
+		defer p.feed.Close()
+		defer p.stdin.Close()
+		// A feedStdin that waits for the command must not outlive the run.
+		defer context.AfterFunc(ctx, func() { p.feed.Close() })()
+	}
+	if p.turn != nil {
+		select {
+		case p.turn <- struct{}{}:
+			defer func() { <-p.turn }()
+		case <-ctx.Done():
+			return
+		}
+	}
+	if p.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("the command ran longer than %v", p.timeout))
+		defer cancel()
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	signal, code := p.command(ctx)
+	if err := p.watcher.Send("done", rpc.Pos(signal, code)); err != nil {
+		p.log.Info("the client has gone", "err", err)
+	}
+}
+
+// command starts the command and returns how it ended: a signal or an exit code,
+// the other being nil.
+func (p *process) command(ctx context.Context) (signal, code any) {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.stdin != nil {
+		cmd.Stdin = p.stdin
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		var stderr io.ReadCloser
+		if stderr, err = cmd.StderrPipe(); err == nil {
+			if err = cmd.Start(); err == nil {
+				return p.follow(ctx, cmd, stdout, stderr)
+			}
+			stderr.Close()
+		}
+		stdout.Close()
+	}
+	p.log.Warn("command not started", "dir", p.dir, "argv", p.argv, "err", err)
+	if p.sendStderr {
+		_ = p.watcher.Send("stderr", rpc.Pos(fmt.Appendf(nil, "the command cannot be started: %v\n", err)))
+	}
+	return nil, 1
+}
+
+// follow sends a running command's output until it ends.
+func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.Reader) (signal, code any) {
+	p.log.Info("command started", "dir", p.dir, "argv", p.argv)
+	if p.stdin != nil {
+		p.stdin.Close() // now it is the command's alone, and writing to it fails when that is gone
+	}
+	group := -cmd.Process.Pid
+	ended := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		p.log.Info("ending the command", "cause", context.Cause(ctx))
+		_ = syscall.Kill(group, syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(killDelay):
+			_ = syscall.Kill(group, syscall.SIGKILL)
+		}
+	})
+	// The output is read to its end before Wait: until then the process, though
+	// dead, keeps its number, so that the killer hits nobody else.
+	var outputs sync.WaitGroup
+	outputs.Go(func() { p.copyOutput("stdout", stdout, p.sendStdout, p.logStdout) })
+	outputs.Go(func() { p.copyOutput("stderr", stderr, p.sendStderr, p.logStderr) })
+	outputs.Wait()
+	err := cmd.Wait()
+	close(ended)
+	killer.Wait()
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	switch {
+	case ok && status.Signaled():
+		signal = int(status.Signal())
+	case ok && status.Exited():
+		code = status.ExitStatus()
+	default:
+		p.log.Warn("command lost", "err", err)
+		code = 1
+	}
+	p.log.Info("process ended", "signal", signal, "rc", code)
+	return signal, code
+}
+
+// copyOutput reads one stream of the command to its end. Sending waits while the
+// client is slow, and so does the command. A client that has gone is no reason
+// to stop reading: the command must be able to end.
+func (p *process) copyOutput(name string, from io.Reader, send, log bool) {
+	buf := make([]byte, outputBlock)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if log {
+				p.log.Info(name, "sent", send, "data", string(buf[:n]))
+			}
+			if send {
+				_ = p.watcher.Send(name, rpc.Pos(buf[:n]))
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package appserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/flogtool/flogtool/rpc"
+)
+
+const (
+	blockSize    = 1 << 20         // bytes asked for at once; the original asks for as much
+	blocksAhead  = 4               // blocks asked for before the first has come; measured: more brings nothing
+	stallTimeout = 2 * time.Minute // without a block after which an upload is given up
+	partial      = ".partial"      // ends the name of a file that is not whole yet
+	markPrefix   = "upload-"       // begins the names of the marks in the private directory
+)
+
+// An uploader is an upload-file service: it stores files in one directory.
+//
+// A file is written to NAME.partial, synced, and renamed. While it is being
+// written, a mark in the service's private directory holds the name of the
+// partial file, so that the next start removes what a killed server left and
+// nothing else.
+type uploader struct {
+	*rpc.Methods
+	at             Place
+	target         string
+	mode           fs.FileMode
+	subdirectories bool
+
+	mu   sync.Mutex
+	busy map[string]bool // guarded by mu; names being uploaded
+}
+
+// newUploader makes a service from [--mode MODE] [--allow-subdirectories] DIR.
+func newUploader(at Place, args []string) (Service, error) {
+	u := &uploader{at: at, mode: 0o644, busy: map[string]bool{}}
+	opts := &optionScanner{args: args}
+	for opts.next() {
+		switch opts.name {
+		case "--mode":
+			n, err := parseMode(opts.text())
+			if err != nil {
+				return nil, err
+			}
+			u.mode = n
+		case "--allow-subdirectories":
+			u.subdirectories = true
+		default:
+			opts.unknown()
+		}
+	}
+	if opts.err != nil {
+		return nil, opts.err
+	}
+	if len(opts.args) != 1 {
+		return nil, errors.New("wrong number of arguments: upload-file takes one directory")
+	}
+	u.target = opts.args[0]
+	if !filepath.IsAbs(u.target) {
+		u.target = filepath.Join(at.Base, u.target)
+	}
+	if info, err := os.Stat(u.target); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("targetdir %q must already exist", u.target)
+	}
+	if err := syscall.Access(u.target, 2); err != nil { // W_OK
+		return nil, fmt.Errorf("targetdir %q must be writeable", u.target)
+	}
+	u.Methods = &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"putfile": u.putfile}}
+	return u, nil
+}
+
+// parseMode reads a mode as the original does: octal if it begins with 0.
+func parseMode(text string) (fs.FileMode, error) {
+	base := 10
+	if strings.HasPrefix(text, "0") {
+		base, text = 8, strings.TrimPrefix(text, "0o")
+	}
+	n, err := strconv.ParseUint(text, base, 9)
+	if err != nil {
+		return 0, fmt.Errorf("mode %q is not a number from 0 to 0777", text)
+	}
+	return fs.FileMode(n), nil
+}
+
+// Close does nothing: an upload ends with its client's connection.
+func (u *uploader) Close() {}
+
+// Start removes the partial files that a killed server left.
+func (u *uploader) Start() error {
+	marks, err := filepath.Glob(filepath.Join(u.at.Dir, markPrefix+"*"))
+	if err != nil || len(marks) == 0 {
+		return err
+	}
+	root, err := os.OpenRoot(u.target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var errs []error
+	for _, mark := range marks {
+		name, err := os.ReadFile(mark)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if strings.HasSuffix(string(name), partial) { // else killed before the name was in it
+			if err := root.Remove(string(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+				continue
+			}
+			u.at.Log.Info("removed what a broken upload left", "file", string(name))
+		}
+		errs = append(errs, os.Remove(mark))
+	}
+	return errors.Join(errs...)
+}
+
+func insecure(name string, why string) error {
+	if len(name) > 100 {
+		name = name[:100] + "…"
+	}
+	return rpc.Errorf("twisted.python.filepath.InsecurePath", "%q is no name for an upload: %s", name, why)
+}
+
+// check refuses names that are not those of a file in the target directory. What
+// symbolic links there do is os.Root's business.
+func (u *uploader) check(name string) error {
+	switch {
+	case strings.ContainsRune(name, 0):
+		return insecure(name, "it has a NUL")
+	case len(name) > 4000:
+		return insecure(name, "it is too long")
+	case strings.HasSuffix(name, partial):
+		return insecure(name, "files that are not whole yet end so")
+	case strings.Contains(name, "/") && !u.subdirectories:
+		return insecure(name, "this service has no subdirectories")
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		switch {
+		case part == "" || part == "." || part == "..":
+			return insecure(name, "a part of it names no file")
+		case len(part)+len(partial) > 255: // NAME_MAX of Linux
+			return insecure(name, "it is too long")
+		}
+	}
+	return nil
+}
+
+// putfile(name, source) stores what source.read gives under name.
+func (u *uploader) putfile(c *rpc.Call) (any, error) {
+	args, err := c.Require("name", "source")
+	if err != nil {
+		return nil, err
+	}
+	var name string
+	if err := rpc.Convert(args[0], &name); err != nil {
+		return nil, err
+	}
+	source, ok := args[1].(*rpc.Remote)
+	if !ok {
+		return nil, rpc.Errorf("builtins.TypeError", "source is not a reference")
+	}
+	ctx := c.Context()
+	log := u.at.Log.With("peer", c.Peer().TubID(), "file", name)
+	c.Go()
+	if err := u.check(name); err != nil {
+		log.Warn("upload refused", "err", err)
+		return nil, err
+	}
+	u.mu.Lock()
+	taken := u.busy[name]
+	u.busy[name] = true
+	u.mu.Unlock()
+	if taken {
+		return nil, fmt.Errorf("%q is being uploaded by somebody else", name)
+	}
+	defer func() {
+		u.mu.Lock()
+		delete(u.busy, name)
+		u.mu.Unlock()
+	}()
+	n, err := u.store(ctx, name, source)
+	if err != nil {
+		log.Warn("upload failed", "bytes", n, "err", err)
+		return nil, err
+	}
+	log.Info("upload stored", "bytes", n)
+	return nil, nil
+}
+
+// store writes the file. On any error nothing of it is left.
+func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (n int64, err error) {
+	root, err := os.OpenRoot(u.target)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(path.Dir(name), 0o777); err != nil {
+		return 0, err
+	}
+	tmp := name + partial
+	mark := filepath.Join(u.at.Dir, markPrefix+rand.Text())
+	if err := os.WriteFile(mark, []byte(tmp), 0o600); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(mark)) }()
+
+	// A new file, whatever stands under that name: what the original left of a
+	// broken upload, or a link somebody planted.
+	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err = fetch(ctx, source, f)
+	if err == nil {
+		err = errors.Join(f.Chmod(u.mode), f.Sync())
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = root.Rename(tmp, name)
+	}
+	if err != nil {
+		return n, errors.Join(err, root.Remove(tmp))
+	}
+	dir, err := root.Open(path.Dir(name))
+	if err != nil {
+		return n, err
+	}
+	return n, errors.Join(dir.Sync(), dir.Close())
+}
+
+// fetch copies what source.read gives to f, up to the empty block at the end. It
+// asks for some blocks ahead; what was asked for behind the end is empty too.
+func fetch(ctx context.Context, source *rpc.Remote, f *os.File) (n int64, err error) {
+	var ahead []*rpc.Pending
+	stall := time.NewTimer(stallTimeout)
+	defer stall.Stop()
+	for end := false; ; {
+		for !end && len(ahead) < blocksAhead {
+			ahead = append(ahead, source.Start("read", rpc.Pos(blockSize)))
+		}
+		if len(ahead) == 0 {
+			return n, nil
+		}
+		next := ahead[0]
+		ahead = ahead[1:]
+		select {
+		case <-next.Done():
+		case <-stall.C:
+			return n, fmt.Errorf("the source gave nothing for %v", stallTimeout)
+		case <-ctx.Done():
+			return n, context.Cause(ctx)
+		}
+		stall.Reset(stallTimeout)
+		var block []byte
+		if err := next.Result(&block); err != nil {
+			return n, err
+		}
+		switch {
+		case len(block) > blockSize:
+			return n, fmt.Errorf("the source gave %d bytes, more than the %d it was asked for", len(block), blockSize)
+		case len(block) == 0:
+			end = true
+		case end:
+			return n, errors.New("the source gave more bytes behind its end")
+		}
+		if _, err := f.Write(block); err != nil {
+			return n, err
+		}
+		n += int64(len(block))
+	}
+}
