@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -390,7 +389,11 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 			rejoined = false
 		}
 		if b.Dropped > 0 {
-			l.say(fmt.Sprintf("(%d events were not seen, of #%d to #%d)", b.Dropped, b.DroppedFrom, b.DroppedUntil-1))
+			among := ""
+			if uint64(b.DroppedUntil-b.DroppedFrom) != b.Dropped {
+				among = "among " // others of that range had been overwritten before
+			}
+			l.say(fmt.Sprintf("%d events dropped here, %snumbers %d-%d", b.Dropped, among, b.DroppedFrom, b.DroppedUntil-1))
 		}
 		rx := flogfile.Seconds(time.Now())
 		for num, rec := range b.Records() {
@@ -488,7 +491,7 @@ func (l *follower) came(ev *event.Event) (show bool, missed string) {
 	if s.rejoined && !s.noted {
 		s.noted = true
 		if gap := num - s.last - 1; gap > 0 {
-			missed = "(" + strconv.FormatUint(uint64(gap), 10) + " events were not seen: #" + strconv.FormatUint(uint64(s.last+1), 10) + " to #" + strconv.FormatUint(uint64(num-1), 10) + ")"
+			missed = fmt.Sprintf("%d events dropped here, numbers %d-%d", gap, s.last+1, num-1)
 		}
 	}
 	s.last = max(s.last, num)
