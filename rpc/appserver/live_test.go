@@ -216,6 +216,18 @@ func TestOriginalClientRuns(t *testing.T) {
 	wantFile(t, filepath.Dir(file), filepath.Base(file), big, 0o644)
 }
 
+// originalServer is the original's server of the directory in its argument, in
+// the foreground.
+const originalServer = `
+import os, sys
+os.chdir(sys.argv[1])
+from twisted.internet import reactor
+from foolscap.appserver.server import AppServer
+AppServer().startService()
+reactor.callWhenRunning(lambda: print("up", flush=True))
+reactor.run()
+`
+
 // A directory of the original is run by the original, and then by us: the same
 // FURLs, the same answers to our client.
 func TestOriginalDirectory(t *testing.T) {
@@ -260,11 +272,8 @@ func TestOriginalDirectory(t *testing.T) {
 		}
 	}
 	t.Run("run by the original", func(t *testing.T) {
-		cmd := exec.Command(foolscaptest.Tool(t, "twistd"), "--pidfile=", "-noy", "flappserver.tac")
-		cmd.Dir = dir
-		p := foolscaptest.Run(t, cmd)
-		p.Expect(t, "Server Running")
-		p.Expect(t, "starting on")
+		p := foolscaptest.Start(t, originalServer, dir)
+		p.Expect(t, "^up$")
 		exercise(t)
 		p.Kill()
 	})
