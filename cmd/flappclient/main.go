@@ -1,0 +1,228 @@
+// Command flappclient uses one service of a flappserver: it stores files, or
+// runs a command, with nothing but the service's FURL.
+//
+// Exit codes: 0 done; the command's own; 127 a signal ended the command; 3 the
+// connection was lost while the command ran; 255 anything else failed; 1 wrong
+// usage, as in the original.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flogtool/flogtool/rpc"
+	"github.com/flogtool/flogtool/rpc/appserver"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+const (
+	codeUsage  = 1
+	codeLost   = 3
+	codeSignal = 127
+	codeFailed = 255
+)
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errw)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	fmt.Fprintf(errw, "%s: %v\n", cmd.CommandPath(), err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(errw, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		return codeUsage
+	}
+	if errors.Is(err, rpc.ErrDeadReference) && cmd.Name() == "run-command" {
+		return codeLost
+	}
+	return codeFailed
+}
+
+// usageError is an error in how a command was called.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitCode ends the program with that code and without a message.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+func newRootCommand() *cobra.Command {
+	c := &client{}
+	root := &cobra.Command{
+		Use:           "flappclient (--furl FURL | --furlfile FILE) COMMAND",
+		Short:         "Use a service of a flappserver",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := c.address(); err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				return usagef("Unknown command: %s", args[0])
+			}
+			return usagef("must specify a command")
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.furl, "furl", "", "the service's `FURL`; other users of this machine can see it here")
+	flags.StringVarP(&c.furlfile, "furlfile", "f", "", "a `FILE` with the service's FURL; # begins a comment")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newUploadCommand(c), newRunCommand(c))
+	return root
+}
+
+// A client reaches the service.
+type client struct{ furl, furlfile string }
+
+// address returns the service's FURL.
+func (c *client) address() (rpc.FURL, error) {
+	switch {
+	case c.furl != "":
+		return rpc.ParseFURL(c.furl)
+	case c.furlfile != "":
+		return rpc.ReadFURLFile(expandHome(c.furlfile))
+	}
+	return rpc.FURL{}, usagef("must provide --furl or --furlfile")
+}
+
+// expandHome replaces ~ and ~/ at the front of a path, which a shell leaves
+// alone in --furlfile=~/x.
+func expandHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~")
+	if !ok || rest != "" && rest[0] != '/' {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return home + rest
+}
+
+// with calls use with the service. A server that does not answer is given up
+// after half a minute, one that went silent later after three.
+func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) error {
+	furl, err := c.address()
+	if err != nil {
+		return err
+	}
+	tub, err := rpc.NewTub(rpc.Config{
+		DialTimeout:       30 * time.Second,
+		KeepaliveTimeout:  time.Minute,
+		DisconnectTimeout: 3 * time.Minute,
+	})
+	if err != nil {
+		return err
+	}
+	defer tub.Close()
+	dial, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no answer for a minute"))
+	defer cancel()
+	service, err := tub.Connect(dial, furl)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", furl.Masked(), err)
+	}
+	return use(service)
+}
+
+func newUploadCommand(c *client) *cobra.Command {
+	var name, directory string
+	cmd := &cobra.Command{
+		Use:     "upload-file FILES...",
+		Short:   "Store files in the service's directory",
+		Example: "  flappclient -f upload.furl upload-file report.pdf",
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if name != "" && len(files) != 1 {
+				return usagef("--target-filename needs exactly one file")
+			}
+			return c.with(cmd.Context(), func(service *rpc.Remote) error {
+				for _, file := range files {
+					base := filepath.Base(file)
+					target := base
+					if name != "" {
+						target = name
+					}
+					if directory != "" {
+						target = strings.Trim(directory, "/") + "/" + target
+					}
+					if err := upload(cmd.Context(), service, expandHome(file), target); err != nil {
+						return fmt.Errorf("%s: %w", base, err)
+					}
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: uploaded\n", base); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "target-filename", "", "store the one file under this `NAME`")
+	cmd.Flags().StringVar(&directory, "target-subdirectory", "", "store in this `DIR` of the service's directory, if the service allows it")
+	return cmd
+}
+
+func upload(ctx context.Context, service *rpc.Remote, file, target string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return appserver.Upload(ctx, service, target, f, nil)
+}
+
+func newRunCommand(c *client) *cobra.Command {
+	return &cobra.Command{
+		Use:     "run-command",
+		Short:   "Run the service's command",
+		Example: "  flappclient -f backup.furl run-command < dump",
+		Long: "run-command runs the one command the service was made for. Its output appears\n" +
+			"here as it comes; standard input is read if the service takes it. The exit code\n" +
+			"is the command's, or 127 if a signal ended it.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("run-command takes no arguments")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.with(cmd.Context(), func(service *rpc.Remote) error {
+				exit, err := appserver.Execute(cmd.Context(), service, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+				switch {
+				case err != nil:
+					return err
+				case exit.Signal != 0:
+					return exitCode(codeSignal)
+				case exit.Code != 0:
+					return exitCode(exit.Code)
+				}
+				return nil
+			})
+		},
+	}
+}
