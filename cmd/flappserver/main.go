@@ -1,0 +1,246 @@
+// Command flappserver offers small services, each behind a FURL of its own: to
+// store files in one directory, or to run one command.
+//
+// A command returns nil for exit code 0, an error for 1, usagef(…) for 2, and
+// exitCode(n) for n when it has said what there is to say.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/flogtool/flogtool/rpc/appserver"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends us at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, out, errw io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errw)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	// The user asked this command, not the package that did the work.
+	fmt.Fprintf(errw, "%s: %s\n", cmd.CommandPath(), strings.TrimPrefix(err.Error(), "appserver: "))
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(errw, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		return 2
+	}
+	return 1
+}
+
+// usageError is an error in how a command was called.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitCode ends the program with that code and without a message.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "flappserver",
+		Short:         "Offer small services, each behind a FURL of its own",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error { return usagef("must specify a command") },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newCreateCommand(), newAddCommand(), newListCommand(), newRemoveCommand(), newRotateCommand(),
+		newStartCommand(), newStopCommand(), newRestartCommand())
+	return root
+}
+
+// exactly is the check for commands that take the named arguments.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usagef("it takes %s, and got %d arguments", strings.Join(names, " and "), len(args))
+		}
+		return nil
+	}
+}
+
+func newCreateCommand() *cobra.Command {
+	var opts appserver.Options
+	var umask string
+	var quiet bool
+	current := syscall.Umask(0)
+	syscall.Umask(current) // there is no other way to read it
+	cmd := &cobra.Command{
+		Use:     "create [options] BASEDIR",
+		Short:   "Make a server's directory",
+		Example: "  flappserver create --location tcp:example.org:3116 fs",
+		Args:    exactly("BASEDIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.Location == "" {
+				return usagef("--location= is mandatory")
+			}
+			opts.Umask = fs.FileMode(current)
+			if umask != "" {
+				n, err := strconv.ParseUint(umask, 8, 9)
+				if err != nil {
+					return usagef("--umask=%q is not an octal number up to 777", umask)
+				}
+				opts.Umask = fs.FileMode(n)
+			}
+			dir := args[0]
+			_, id, err := appserver.Create(dir, opts)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("refusing to touch pre-existing directory %s", dir)
+			}
+			if err != nil {
+				return err
+			}
+			if quiet {
+				return nil
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Foolscap Application Server created in %s\nTubID %s, listening on port %s\n"+
+				"Now launch the daemon with 'flappserver start %s'\n", dir, id, opts.Port, dir)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&opts.Port, "port", "p", "tcp:3116", "where to listen: tcp:PORT or tcp:PORT:interface=ADDR")
+	flags.StringVarP(&opts.Location, "location", "l", "", "where clients find it, required: tcp:example.org:3116")
+	flags.StringVar(&umask, "umask", "", fmt.Sprintf("`OCTAL` umask of what the services make; default: the current one (%04o)", current))
+	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
+	return cmd
+}
+
+func newAddCommand() *cobra.Command {
+	var comment string
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "add [options] BASEDIR SERVICE-TYPE ARGS...",
+		Short: "Add a service; a running server has it at once",
+		Example: "  flappserver add fs upload-file --mode 0640 /srv/incoming\n" +
+			"  flappserver add -c nightly fs run-command --accept-stdin /srv sh -c 'cat > dump'",
+		Long: "add prints the FURL of a new service. The types and their arguments:\n\n" +
+			"  upload-file [--mode MODE] [--allow-subdirectories] DIR\n" +
+			"      store files in DIR; MODE is octal if it begins with 0; default 0644\n" +
+			"  run-command [options] DIR COMMAND...\n" +
+			"      run COMMAND in DIR; the client can influence nothing of it\n" +
+			"      --accept-stdin  take standard input (default: --no-stdin)\n" +
+			"      --no-stdout, --no-stderr  do not send it (default: --send-stdout, --send-stderr)\n" +
+			"      --log-stdin, --log-stdout, --no-log-stderr  what the server's log gets\n" +
+			"      --lock  one run at a time, others wait\n" +
+			"      --timeout DURATION  end a run after so long, such as 30s",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("it takes BASEDIR, SERVICE-TYPE and the service's arguments")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := appserver.OpenDir(args[0])
+			if err != nil {
+				return err
+			}
+			added, err := dir.Add(appserver.Builtin(), args[1], args[2:], comment)
+			if err != nil || quiet {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Service added in %s\nFURL is %s\n", filepath.Join(args[0], added.Relative), added.FURL)
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false) // what follows BASEDIR is the service's
+	flags.StringVarP(&comment, "comment", "c", "", "`TEXT` that list shows")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing, not even the FURL")
+	return cmd
+}
+
+func newListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list BASEDIR",
+		Short: "Show the services and their FURLs",
+		Args:  exactly("BASEDIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := appserver.OpenDir(args[0])
+			if err != nil {
+				return err
+			}
+			entries, err := dir.Services()
+			if err != nil {
+				return err
+			}
+			var text strings.Builder
+			for _, e := range entries {
+				fmt.Fprintf(&text, "\n%s:\n %s\n", e.FURL.Name, strings.Join(append([]string{e.Type}, e.Args...), " "))
+				if e.Comment != "" {
+					fmt.Fprintf(&text, " # %s\n", e.Comment)
+				}
+				fmt.Fprintf(&text, " %s\n %s\n", e.FURL, filepath.Join(args[0], e.Relative))
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text.String())
+			return err
+		},
+	}
+}
+
+func newRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove BASEDIR SWISSNUM",
+		Short: "Take a service away, also from clients that are connected",
+		Args:  exactly("BASEDIR", "SWISSNUM"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := appserver.OpenDir(args[0])
+			if err != nil {
+				return err
+			}
+			return dir.Remove(args[1])
+		},
+	}
+}
+
+func newRotateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate BASEDIR SWISSNUM",
+		Short: "Give a service a new FURL and print it; the old one is worth nothing",
+		Args:  exactly("BASEDIR", "SWISSNUM"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := appserver.OpenDir(args[0])
+			if err != nil {
+				return err
+			}
+			rotated, err := dir.Rotate(args[1])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "FURL is %s\n", rotated.FURL)
+			return err
+		},
+	}
+}

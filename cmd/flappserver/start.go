@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/flogtool/flogtool/rpc/appserver"
+)
+
+// The files of a running server, where the original's scripts look for them.
+const (
+	pidFile = "twistd.pid"
+	logFile = "twistd.log"
+)
+
+// readyFile is the environment variable with which a daemon is told the number
+// of the file in which it says that it is ready.
+const readyFile = "FLAPPSERVER_READY_FD"
+
+const stopDelay = 15 * time.Second // from SIGTERM to SIGKILL, as in the original
+
+func newStartCommand() *cobra.Command {
+	var foreground bool
+	cmd := &cobra.Command{
+		Use:   "start [--foreground] BASEDIR",
+		Short: "Run a server, in the background unless told otherwise",
+		Long: "start returns when clients can connect. The server's log is BASEDIR/twistd.log.\n\n" +
+			"With --foreground, for systemd and containers, it runs until SIGTERM or Ctrl-C\n" +
+			"and logs to stderr.",
+		Args: exactly("BASEDIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if foreground {
+				return serve(cmd, args[0])
+			}
+			return launch(cmd, args[0])
+		},
+	}
+	cmd.Flags().BoolVar(&foreground, "foreground", false, "stay, and log to stderr")
+	return cmd
+}
+
+func newStopCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "stop [-q] BASEDIR",
+		Short: "End a running server; exit code 2 if there is none",
+		Args:  exactly("BASEDIR"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return stop(cmd, args[0], quiet) },
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing if there is none")
+	return cmd
+}
+
+func newRestartCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "restart BASEDIR",
+		Short: "End a server if it runs, and start it",
+		Args:  exactly("BASEDIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := stop(cmd, args[0], true)
+			if _, notRunning := errors.AsType[exitCode](err); err != nil && !notRunning {
+				return err
+			}
+			return launch(cmd, args[0])
+		},
+	}
+}
+
+// serve runs the server here until the context is done.
+func serve(cmd *cobra.Command, path string) error {
+	dir, err := appserver.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	if pid, err := running(path); err != nil {
+		return err
+	} else if pid != 0 {
+		return fmt.Errorf("another server is running in %s, PID %d", path, pid)
+	}
+	mask, ok, err := dir.Umask()
+	if err != nil {
+		return err
+	}
+	if ok {
+		syscall.Umask(mask)
+	}
+	ready, err := readySignal()
+	if err != nil {
+		return err
+	}
+	pid := filepath.Join(path, pidFile)
+	if err := os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(pid)
+	return appserver.Run(cmd.Context(), appserver.Config{
+		Dir: dir,
+		Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+		Ready: func() {
+			fmt.Fprintln(cmd.OutOrStdout(), "Server Running")
+			ready()
+		},
+	})
+}
+
+// readySignal returns what tells the process that launched this one, if one did,
+// that clients can connect. Commands of the services inherit nothing of it.
+func readySignal() (func(), error) {
+	text, ok := os.LookupEnv(readyFile)
+	if !ok {
+		return func() {}, nil
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%q: %w", readyFile, text, err)
+	}
+	unix.CloseOnExec(fd)
+	if err := os.Unsetenv(readyFile); err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "ready")
+	return func() {
+		_, _ = f.Write([]byte{1}) // nobody may be listening any more
+		_ = f.Close()
+	}, nil
+}
+
+// launch starts the server in the background and waits until clients can connect.
+func launch(cmd *cobra.Command, path string) error {
+	if _, err := appserver.OpenDir(path); err != nil {
+		return err
+	}
+	if pid, err := running(path); err != nil {
+		return err
+	} else if pid != 0 {
+		return fmt.Errorf("another server is running in %s, PID %d", path, pid)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	logName := filepath.Join(path, logFile)
+	log, err := os.OpenFile(logName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	fmt.Fprintln(cmd.ErrOrStderr(), "Launching Server...")
+	daemon := exec.Command(self, "start", "--foreground", "--", path)
+	daemon.Env = append(os.Environ(), readyFile+"=3")
+	daemon.ExtraFiles = []*os.File{theirs}
+	daemon.Stdout, daemon.Stderr = log, log
+	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = daemon.Start()
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	// One byte when it is ready; the end of the file when it died before.
+	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
+		return fmt.Errorf("the server did not start (%v): see %s", daemon.Wait(), logName)
+	}
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), "Server Running"); err != nil {
+		return err
+	}
+	return daemon.Process.Release()
+}
+
+// stop ends the server of a directory and waits for its end.
+func stop(cmd *cobra.Command, path string, quiet bool) error {
+	say := func(format string, args ...any) {
+		if !quiet {
+			fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
+		}
+	}
+	pid, err := readPID(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		say("%s does not look like a running node directory (no %s)", path, pidFile)
+		return exitCode(2)
+	}
+	if err != nil {
+		return err
+	}
+	// A pidfd stays this process's when another one gets its number, and is
+	// readable when it has ended, be it waited for or not.
+	process, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		say("process %d wasn't running, removing %s to cleanup", pid, pidFile)
+		if err := os.Remove(filepath.Join(path, pidFile)); err != nil {
+			return err
+		}
+		return exitCode(2)
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	defer unix.Close(process)
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.PidfdSendSignal(process, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("process %d: %w", pid, err)
+		}
+		say("%s sent to process %d, waiting for shutdown", unix.SignalName(sig), pid)
+		ended, err := await(cmd.Context(), process, stopDelay)
+		if err != nil {
+			return err
+		}
+		if ended {
+			// A server that was killed, and the original's, may leave it.
+			if err := os.Remove(filepath.Join(path, pidFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			say("process %d terminated", pid)
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d does not end, even by SIGKILL", pid)
+}
+
+// await reports whether the process ends within d.
+func await(ctx context.Context, process int, d time.Duration) (ended bool, err error) {
+	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
+		fds := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 200) // milliseconds; then whether we are to stop is asked again
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false, err
+		}
+		if n > 0 {
+			return true, nil
+		}
+	}
+	return false, context.Cause(ctx)
+}
+
+// running returns the process that runs the server of a directory; 0 is none. In
+// a container the number in an old file may well be our own.
+func running(path string) (int, error) {
+	pid, err := readPID(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0, nil
+	}
+	return pid, nil
+}
+
+func readPID(path string) (int, error) {
+	name := filepath.Join(path, pidFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid < 1 {
+		return 0, fmt.Errorf("%s: %q is no process number", name, strings.TrimSpace(string(text)))
+	}
+	return pid, nil
+}
