@@ -15,6 +15,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/logport/natspub"
 )
 
 // announcer publishes stored and classified incidents on NATS, in the order in
@@ -113,7 +114,8 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	}
 	payload := sum.appendJSON(nil)
 	for _, category := range n.categories {
-		target, subject := incidentSubject(category, sum.Incarnation, n.name)
+		target := natspub.CategorySubject(category)
+		subject := natspub.IncidentSubject(category, sum.Incarnation, n.name)
 		if err := a.g.broker.publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
@@ -189,7 +191,7 @@ func (g *Gatherer) summarize(s stored) (*summary, error) {
 
 // objectName is one for an incident whatever Tub it came from.
 func objectName(incarnation string, s stored) string {
-	return string(append(appendToken(nil, incarnation), "/"+path.Base(s.path())...))
+	return natspub.Token(incarnation) + "/" + path.Base(s.path())
 }
 
 // readIncident reads an incident file to its end and returns its header and how
@@ -294,5 +296,5 @@ func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
 	if g.broker == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
 		return
 	}
-	g.broker.event(eventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
+	g.broker.event(natspub.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/flogtool/flogtool/logport/natspub"
 )
 
 const (
@@ -241,7 +243,7 @@ func (b *broker) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        incidentStream,
 		Description: "incidents, stored and classified",
-		Subjects:    []string{subjectIncident + ">"},
+		Subjects:    []string{natspub.IncidentSubjects},
 		MaxBytes:    total / 4,
 		MaxAge:      time.Duration(b.cfg.MaxAge),
 		Discard:     jetstream.DiscardOld,

@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/flogtool/flogtool/logport/natspub"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -298,7 +299,7 @@ func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
 	}
 	n := notice{stored: s, all: categories}
 	for _, category := range categories {
-		target, _ := incidentSubject(category, "", "")
+		target := natspub.CategorySubject(category)
 		if !slices.Contains(acknowledged, target) {
 			n.categories = append(n.categories, category)
 		}

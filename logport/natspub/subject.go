@@ -31,12 +31,24 @@ func TriggerSubject(tub string) string { return string(appendToken([]byte("flog.
 // GapSubject returns flog.gap.TUBID.
 func GapSubject(tub string) string { return string(appendToken([]byte("flog.gap."), tub)) }
 
+// CategorySubject returns flog.incident.CATEGORY, what the subjects of all its
+// incidents begin with.
+func CategorySubject(category string) string {
+	return string(appendToken([]byte("flog.incident."), category))
+}
+
 // IncidentSubject returns flog.incident.CATEGORY.INCARNATION.NAME.
 func IncidentSubject(category, incarnation, name string) string {
-	b := appendToken([]byte("flog.incident."), category)
-	b = appendToken(append(b, '.'), incarnation)
+	b := append([]byte(CategorySubject(category)), '.')
+	b = appendToken(b, incarnation)
 	return string(appendToken(append(b, '.'), name))
 }
+
+// Token returns what was written by others as one token of a subject.
+func Token(s string) string { return string(appendToken(nil, s)) }
+
+// IncidentSubjects matches the subjects of all incidents.
+const IncidentSubjects = "flog.incident.>"
 
 func appendToken(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
