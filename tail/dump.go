@@ -136,11 +136,7 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		if err != nil {
 			return err
 		}
-		numbers := c.wanted()
-		wanted = func(r record) bool {
-			n, ok := r.Num()
-			return ok && numbers[n] && r.Incarnation() == c.inc
-		}
+		wanted = c.wanted()
 	}
 	out := bufio.NewWriterSize(d.Out, 256<<10)
 	v := d.view(out)
@@ -173,19 +169,16 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		if !d.Select.match(l) || wanted != nil && !wanted(l) {
 			return nil
 		}
-		return v.event(p, l, d.Select)
+		return v.event(p, l)
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	if err := v.end(d.Select); err != nil {
+	if err := v.end(); err != nil {
 		return err
 	}
 	return out.Flush()
 }
-
-// errEnough ends the reading when nothing more is wanted.
-var errEnough = errors.New("tail: enough")
 
 // chain reads the files once for who is whose parent.
 func (d *Dump) chain(ctx context.Context) (*chain, error) {
@@ -216,9 +209,7 @@ type view struct {
 	err   error
 	buf   []byte
 
-	window []kept // the last lines, as many as are wanted
-	after  int    // how many are wanted yet
-	found  bool
+	window window[kept]
 
 	rows    [][]string
 	tree    *tree
@@ -227,7 +218,7 @@ type view struct {
 
 func (d *Dump) view(out *bufio.Writer) *view {
 	p := newPrinter(d.Style)
-	v := &view{out: out, style: d.Style, clock: p.clock}
+	v := &view{out: out, style: d.Style, clock: p.clock, window: window[kept]{sel: d.Select}}
 	switch d.Style.Form {
 	case FormTree:
 		v.tree = &tree{}
@@ -247,40 +238,12 @@ func (v *view) text(text []byte) {
 // a column's width is known only at the end.
 const maxRows = 5000
 
-// event shows one event that is selected.
-func (v *view) event(p *printer, r record, sel *Select) error {
-	if !sel.whole() || sel.Parents != nil && sel.Last == 0 && sel.Around == nil {
-		v.show(p, r)
-		return v.err
-	}
-	// What is shown may depend on what comes: keep copies.
-	keep := sel.Last
-	if sel.Around != nil {
-		keep = sel.Context
-	}
-	l, ok := r.(*flogfile.Line)
-	if !ok {
-		return v.err
-	}
-	if sel.Around == nil {
-		v.keep(p, l, keep)
-		return v.err
-	}
-	switch {
-	case !v.found && sel.Around.match(r):
-		v.found, v.after = true, keep
-		v.flushWindow()
-		v.show(p, r)
-	case v.found:
-		if v.after == 0 {
-			return errEnough
-		}
-		v.after--
-		v.show(p, r)
-	default:
-		v.keep(p, l, keep)
-	}
-	return v.err
+// event shows one event that is selected, now or when it is known to be wanted.
+func (v *view) event(p *printer, l *flogfile.Line) error {
+	return v.window.add(l,
+		func() kept { return kept{p, p.incident, bytes.Clone(l.Raw)} },
+		v.showKept,
+		func() error { v.show(p, l); return v.err })
 }
 
 // kept is a line that may be shown later.
@@ -290,23 +253,12 @@ type kept struct {
 	raw      []byte
 }
 
-// keep puts a line into the window, which holds the last n.
-func (v *view) keep(p *printer, l *flogfile.Line, n int) {
-	v.window = append(v.window, kept{p, p.incident, bytes.Clone(l.Raw)})
-	if len(v.window) > n {
-		v.window = v.window[1:]
-	}
-}
-
-// flushWindow shows the lines that were kept.
-func (v *view) flushWindow() {
-	for _, k := range v.window {
-		now := k.p.incident
-		k.p.incident = k.incident
-		v.show(k.p, flogfile.ParseLine(k.raw))
-		k.p.incident = now
-	}
-	v.window = nil
+func (v *view) showKept(k kept) error {
+	now := k.p.incident
+	k.p.incident = k.incident
+	v.show(k.p, flogfile.ParseLine(k.raw))
+	k.p.incident = now
+	return v.err
 }
 
 // show shows one event in the form.
@@ -336,11 +288,9 @@ func (v *view) flushRows() {
 }
 
 // end shows what could not be shown before.
-func (v *view) end(sel *Select) error {
-	if sel.Around == nil {
-		v.flushWindow() // the last ones
-	} else if !v.found && v.err == nil {
-		v.err = fmt.Errorf("no event #%d is among those selected", sel.Around.Num)
+func (v *view) end() error {
+	if err := v.window.end(v.showKept); v.err == nil {
+		v.err = err
 	}
 	switch v.style.Form {
 	case FormTable:

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -178,18 +179,14 @@ func (f *Filter) wanted(l *flogfile.Line, damage *flogfile.DamageError) bool {
 }
 
 func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer) error {
-	var numbers func(l *flogfile.Line) bool
+	var inChain func(r record) bool
 	if f.Select.Parents != nil {
 		d := Dump{Files: f.Files, Select: f.Select}
 		c, err := d.chain(ctx)
 		if err != nil {
 			return err
 		}
-		wanted := c.wanted()
-		numbers = func(l *flogfile.Line) bool {
-			n, ok := l.Num()
-			return ok && wanted[n] && l.Incarnation() == c.inc
-		}
+		inChain = c.wanted()
 	}
 	var buf []byte
 	write := func(line []byte) error {
@@ -197,9 +194,7 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 		_, err := w.Write(line)
 		return err
 	}
-	var window [][]byte // of the last events, or of those before the one that is wanted
-	around, after := f.Select.Around, 0
-	found := false
+	chosen := window[[]byte]{sel: f.Select}
 	err := s.each(ctx, func(l *flogfile.Line, r *flogfile.Reader) error {
 		f.total++
 		if f.Seen != nil {
@@ -211,51 +206,21 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 			return nil
 		}
 		isEvent := l.Kind == flogfile.KindEvent
-		if isEvent && numbers != nil && !numbers(l) {
+		if isEvent && inChain != nil && !inChain(l) {
 			return nil
 		}
 		buf = append(l.AppendLine(buf[:0]), '\n')
-		keep := f.Select.Last
-		switch {
-		case !isEvent || keep == 0 && around == nil:
+		if !isEvent {
 			return write(buf)
-		case around != nil && !found && around.match(l):
-			found, after = true, f.Select.Context
-			for _, line := range window {
-				if err := write(line); err != nil {
-					return err
-				}
-			}
-			window = nil
-			return write(buf)
-		case around != nil && found:
-			if after == 0 {
-				return nil
-			}
-			after--
-			return write(buf)
-		case around != nil:
-			keep = f.Select.Context
 		}
-		window = append(window, append([]byte(nil), buf...))
-		if len(window) > keep {
-			window = window[1:]
+		err := chosen.add(l, func() []byte { return bytes.Clone(buf) }, write, func() error { return write(buf) })
+		if errors.Is(err, errEnough) {
+			return nil // but headers and what else is no event may follow
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if around != nil {
-		if !found {
-			return fmt.Errorf("no event #%d is among those selected", around.Num)
-		}
-		return nil
-	}
-	for _, line := range window {
-		if err := write(line); err != nil {
-			return err
-		}
-	}
-	return nil
+	return chosen.end(write)
 }

@@ -59,11 +59,11 @@ func ParseTarget(text string) (Target, error) {
 // Follow says what is to be followed and how it is shown.
 type Follow struct {
 	Targets []Target
-	CatchUp bool   // buffered events first
+	CatchUp bool   // buffered events first; Last, Around and Parents of Select imply it
 	SaveTo  string // flog file to write the events that are shown to as well; "" is none
 	Bzip2   flogfile.Bzip2
 	Style   Style
-	Select  *Select   // nil is all
+	Select  *Select   // nil is all; see backlog for what concerns several events
 	Out     io.Writer // events
 	Lines   io.Writer // "Connected" and the like, which the original prints among the events; nil is Out
 	Notes   io.Writer // what else concerns the connection
@@ -93,6 +93,9 @@ func (f *Follow) Run(ctx context.Context) error {
 	for _, target := range f.Targets {
 		followers.Go(func() {
 			l := &follower{show: s, target: target, tub: tub}
+			if f.Select.whole() {
+				l.backlog = newBacklog(f.Select)
+			}
 			if err := l.run(ctx); err != nil {
 				cancel(err)
 			}
@@ -227,8 +230,9 @@ type follower struct {
 
 	at logport.Position // up to where a publisher of ours was followed
 
-	mu   sync.Mutex
-	seen seen // guarded by mu
+	mu      sync.Mutex
+	seen    seen     // guarded by mu
+	backlog *backlog // guarded by mu; while buffered events are chosen among, else nil
 }
 
 // seen is up to where the target's events were shown.
@@ -346,6 +350,7 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	rejoined := l.seen.any
 	l.seen.rejoined, l.seen.noted = rejoined, false
 	l.mu.Unlock()
+	defer l.chosen(ctx) // of what came before the connection was lost
 	if logport.Ours(remote.Peer()) {
 		return l.batches(ctx, remote, rejoined)
 	}
@@ -356,11 +361,22 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	args := []any{observer}
 	// After a lost connection the buffered events are asked for too: what of them
 	// was shown is passed over, and the gap is as small as can be.
-	if l.CatchUp || rejoined {
+	choosing := l.choosing()
+	if l.CatchUp || rejoined || choosing {
 		args = append(args, true)
 	}
+	pending := remote.Start("subscribe_to_all", rpc.Pos(args...))
+	if choosing {
+		stop := l.mark(ctx, remote)
+		defer stop()
+	}
+	select {
+	case <-pending.Done():
+	case <-ctx.Done():
+		return nil
+	}
 	var subscription any // not kept: it lasts as long as the connection
-	if err := remote.Call(ctx, "subscribe_to_all", rpc.Pos(args...), &subscription); err != nil {
+	if err := pending.Result(&subscription); err != nil {
 		if !remote.IsConnected() || ctx.Err() != nil {
 			return nil
 		}
@@ -380,7 +396,17 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 	l.seen.any = true // what is missing after a lost connection is known otherwise
 	l.mu.Unlock()
 	level, expression, rest := l.Select.pushed()
-	options := logport.SubscribeOptions{CatchUp: l.CatchUp || rejoined, Level: level, Filter: expression, After: l.at}
+	choosing := l.choosing()
+	options := logport.SubscribeOptions{CatchUp: l.CatchUp || rejoined || choosing, Level: level, Filter: expression, After: l.at}
+	buffered := event.NoNum // up to where they go; the calls of one connection do not overlap
+	if choosing {
+		stop := l.extent(ctx, remote, func(until event.Num) {
+			if buffered = until; l.at.Next >= buffered {
+				l.chosen(ctx)
+			}
+		})
+		defer stop()
+	}
 	tub := string(l.target.FURL.Tub)
 	from := tub[:min(len(tub), shortTub)]
 	err := logport.Subscribe(ctx, remote, options, func(b *logport.Batch) error {
@@ -402,16 +428,16 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 				return err
 			}
 			it := &live{ev: ev, from: from, rx: rx}
-			if !rest.match(it) {
+			if l.hold(it, rest) || !rest.match(it) {
 				continue
 			}
-			select {
-			case l.queue <- shown{target: l.target.Name, event: it, selected: true}:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := l.push(ctx, it, true); err != nil {
+				return err
 			}
 		}
-		l.at = b.Position()
+		if l.at = b.Position(); l.at.Next >= buffered {
+			l.chosen(ctx)
+		}
 		return nil
 	})
 	if ctx.Err() != nil || !remote.IsConnected() {
@@ -457,12 +483,21 @@ func (l *follower) msg(ctx context.Context, c *rpc.Call) (any, error) {
 		return nil, nil
 	}
 	tub := string(l.target.FURL.Tub)
-	it := shown{target: l.target.Name, event: &live{ev: ev, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}}
-	select {
-	case l.queue <- it:
-	case <-ctx.Done():
+	it := &live{ev: ev, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}
+	if !l.hold(it, l.Select) {
+		l.push(ctx, it, false) // fails only when all ends
 	}
 	return nil, nil
+}
+
+// push gives an event to the goroutine that writes.
+func (l *follower) push(ctx context.Context, it *live, selected bool) error {
+	select {
+	case l.queue <- shown{target: l.target.Name, event: it, selected: selected}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // came notes that an event came. It reports whether it is to be shown, and

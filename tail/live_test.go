@@ -79,7 +79,10 @@ func freePort(t *testing.T) string {
 func ours(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
 	t.Helper()
 	r, w := io.Pipe()
-	f.Out, f.Notes = w, t.Output()
+	f.Out = w
+	if f.Notes == nil {
+		f.Notes = t.Output()
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -183,8 +184,12 @@ func (s *Select) match(r record) bool {
 }
 
 // pushed returns what of the conditions a publisher can see to, as a level and an
-// expression of package event/filter, and the rest.
+// expression of package event/filter, and the rest. With Parents that is nothing:
+// a chain may lead through events that the conditions do not hold for.
 func (s *Select) pushed() (level event.Level, expression string, rest *Select) {
+	if s.Parents != nil {
+		return 0, "", s
+	}
 	rest = &Select{From: s.From}
 	if s.Level != nil && *s.Level > 0 {
 		level = *s.Level
@@ -235,6 +240,70 @@ func (s *Select) Err() error {
 	return fmt.Errorf("--only could not be evaluated for %d events, which were left out; the first: %w", s.failed, s.err)
 }
 
+// window chooses by Last and Around among the events it is given one after the
+// other, and keeps no more of them than that takes.
+type window[T any] struct {
+	sel   *Select
+	kept  []T // the last ones, as many as are wanted
+	after int // how many are wanted yet
+	found bool
+}
+
+// add takes an event that the other conditions hold for. It is shown by now, or
+// keep makes what show shows later. The error is theirs, or errEnough if neither
+// this event nor any after it is wanted.
+func (w *window[T]) add(r record, keep func() T, show func(T) error, now func() error) error {
+	n := w.sel.Last
+	switch around := w.sel.Around; {
+	case around == nil && n == 0:
+		return now()
+	case around == nil:
+	case w.found && w.after == 0:
+		return errEnough
+	case w.found:
+		w.after--
+		return now()
+	case around.match(r):
+		w.found, w.after = true, w.sel.Context
+		if err := w.flush(show); err != nil {
+			return err
+		}
+		return now()
+	default:
+		n = w.sel.Context
+	}
+	if w.kept = append(w.kept, keep()); len(w.kept) > n {
+		w.kept = w.kept[1:]
+	}
+	return nil
+}
+
+// end shows what is wanted of what was kept. The error is show's, or says that
+// there was no event as Around names it.
+func (w *window[T]) end(show func(T) error) error {
+	if w.sel.Around == nil {
+		return w.flush(show)
+	}
+	if !w.found {
+		return fmt.Errorf("no event #%d is among those selected", w.sel.Around.Num)
+	}
+	return nil
+}
+
+func (w *window[T]) flush(show func(T) error) error {
+	kept := w.kept
+	w.kept = nil
+	for _, k := range kept {
+		if err := show(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errEnough says that nothing more is wanted.
+var errEnough = errors.New("tail: enough")
+
 // chain finds the events that a chain of parents leads through.
 type chain struct {
 	ref     *EventRef
@@ -264,14 +333,17 @@ func (c *chain) add(r record) {
 	}
 }
 
-// wanted returns the numbers in the chain: the event's and its ancestors'.
-func (c *chain) wanted() map[event.Num]bool {
-	wanted := map[event.Num]bool{}
-	if !c.found {
-		return wanted
+// wanted returns what tells whether an event is in the chain: the one that was
+// asked for, or an ancestor of it.
+func (c *chain) wanted() func(r record) bool {
+	numbers := map[event.Num]bool{}
+	if c.found {
+		for n, ok := c.ref.Num, true; ok && !numbers[n]; n, ok = c.parents[c.inc][n] {
+			numbers[n] = true
+		}
 	}
-	for n, ok := c.ref.Num, true; ok && !wanted[n]; n, ok = c.parents[c.inc][n] {
-		wanted[n] = true
+	return func(r record) bool {
+		n, ok := r.Num()
+		return ok && numbers[n] && r.Incarnation() == c.inc
 	}
-	return wanted
 }

@@ -72,7 +72,7 @@ func newDumpCommand() *cobra.Command {
 	flags.BoolVarP(&d.Style.RxTime, "rx-time", "r", false, "show the time of receipt too")
 	flags.BoolVarP(&d.Follow, "follow", "f", false, "wait for what is added to the files")
 	show.add(flags, true)
-	sel.add(flags, true)
+	sel.add(flags)
 	completeSelect(cmd)
 	completeShow(cmd)
 	return cmd

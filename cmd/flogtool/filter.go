@@ -82,7 +82,7 @@ func newFilterCommand() *cobra.Command {
 	flags.StringVar(&above, "above", "", "events of this `LEVEL` and above, a name or a whole number")
 	flags.StringVar(&strip, "strip-facility", "", "no events whose facility begins with this `PREFIX`")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show the number of each event as it is read")
-	sel.add(flags, true)
+	sel.add(flags)
 	completeSelect(cmd)
 	if err := cmd.RegisterFlagCompletionFunc("above", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var names []string

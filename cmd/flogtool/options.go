@@ -24,9 +24,8 @@ type selectFlags struct {
 	around, parents                                 string
 }
 
-// add defines the options; those that concern several events only if files is
-// set.
-func (s *selectFlags) add(flags *pflag.FlagSet, files bool) {
+// add defines the options.
+func (s *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.only, "only", "", "events for which this `EXPR`ession is true: 'level >= WEIRD && attrs.path startsWith \"/api\"'")
 	flags.StringVar(&s.level, "level", "", "events of this `LEVEL` and above, a name or a number")
 	flags.StringVar(&s.facility, "facility", "", "events of this `FACILITY` and its dotted children")
@@ -34,12 +33,10 @@ func (s *selectFlags) add(flags *pflag.FlagSet, files bool) {
 	flags.StringVar(&s.until, "until", "", "events up to this `TIME`")
 	flags.StringVar(&s.from, "from", "", "events of senders whose TubID begins with this `PREFIX`")
 	flags.StringVar(&s.grep, "grep", "", "events in whose text this regular `EXPR`ession is found")
-	if files {
-		flags.IntVar(&s.last, "last", 0, "the last `N` of the selected events")
-		flags.StringVar(&s.around, "around", "", "this `EVENT` (its number, or FROM#NUMBER) and those around it")
-		flags.IntVar(&s.context, "context", 10, "how many `N` events before and after with --around")
-		flags.StringVar(&s.parents, "parents", "", "the chain of causes of this `EVENT`: it, its parent, and so on")
-	}
+	flags.IntVar(&s.last, "last", 0, "the last `N` of the selected events")
+	flags.StringVar(&s.around, "around", "", "this `EVENT` (its number, or FROM#NUMBER) and those around it")
+	flags.IntVar(&s.context, "context", 10, "how many `N` events before and after with --around")
+	flags.StringVar(&s.parents, "parents", "", "the chain of causes of this `EVENT`: it, its parent, and so on")
 }
 
 // build returns what the options select; errors are usage errors.
@@ -92,8 +89,17 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 		sel.Parents, e = tail.ParseEventRef(s.parents)
 		usage("parents", e)
 	}
-	if s.last < 0 || s.context < 0 {
+	if s.last < 0 {
 		usage("last", fmt.Errorf("a negative number of events"))
+	}
+	if s.context < 0 {
+		usage("context", fmt.Errorf("a negative number of events"))
+	}
+	if s.last > 0 && s.around != "" {
+		usage("last", fmt.Errorf("--around chooses other events: give one of them"))
+	}
+	if flags.Changed("context") && s.around == "" {
+		usage("context", fmt.Errorf("it says how many events --around shows, which is missing"))
 	}
 	if err != nil {
 		return nil, err

@@ -18,9 +18,12 @@ func newTailCommand() *cobra.Command {
 		Short: "Follow the events of live processes",
 		Long: "Tail attaches to live processes and shows their events as they happen. TARGET is\n" +
 			"a FURL, a file that holds one, or a directory with a logport.furl. A connection\n" +
-			"that is lost is made again.",
+			"that is lost is made again.\n\n" +
+			"With --last, --around and --parents what each process has buffered is shown\n" +
+			"first, but of that only what they choose; what happens then is shown as ever.",
 		Example: "  flogtool tail /var/lib/orders/flog\n" +
 			"  flogtool tail --catch-up --save-to=orders.flog.zst logport.furl\n" +
+			"  flogtool tail --last 20 --level UNUSUAL /var/lib/orders/flog\n" +
 			"  flogtool tail -t utc orders/logport.furl billing/logport.furl\n" +
 			"  flogtool tail --only 'level >= UNUSUAL && facility startsWith \"net\"' --json logport.furl",
 		Args:        cobra.MinimumNArgs(1),
@@ -32,6 +35,9 @@ func newTailCommand() *cobra.Command {
 			var err error
 			if f.Select, err = sel.build(cmd.Flags()); err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("catch-up") && !f.CatchUp && (f.Select.Last > 0 || f.Select.Around != nil || f.Select.Parents != nil) {
+				return usagef("--last, --around and --parents choose among the buffered events, which --catch-up=false leaves out")
 			}
 			for _, arg := range args {
 				target, err := tail.ParseTarget(arg)
@@ -57,7 +63,7 @@ func newTailCommand() *cobra.Command {
 	flags.BoolVarP(&f.CatchUp, "catch-up", "c", false, "show buffered events first")
 	flags.StringVarP(&f.SaveTo, "save-to", "s", "", "write the events to this flog file too; .zst, .bz2 and .gz compress")
 	show.add(flags, false)
-	sel.add(flags, false)
+	sel.add(flags)
 	completeSelect(cmd)
 	completeShow(cmd)
 	return cmd
