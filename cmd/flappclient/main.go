@@ -127,16 +127,16 @@ func expandHome(path string) string {
 }
 
 // with calls use with the service. A server that does not answer is given up
-// after half a minute, one that went silent later after three.
+// after a minute. One that vanishes later is found out by pings, once the system
+// gives up sending them; silence alone is no reason, for a command may be silent.
 func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) error {
 	furl, err := c.address()
 	if err != nil {
 		return err
 	}
 	tub, err := rpc.NewTub(rpc.Config{
-		DialTimeout:       30 * time.Second,
-		KeepaliveTimeout:  time.Minute,
-		DisconnectTimeout: 3 * time.Minute,
+		DialTimeout:      30 * time.Second,
+		KeepaliveTimeout: time.Minute,
 	})
 	if err != nil {
 		return err
