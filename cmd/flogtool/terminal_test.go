@@ -18,6 +18,13 @@ import (
 // what was written to it up to now, once the text done is among it.
 func openTerminal(t *testing.T) (tty *os.File, until func(done string) string) {
 	t.Helper()
+	_, tty, until = openKeyboard(t)
+	return tty, until
+}
+
+// openKeyboard is openTerminal with what types on it.
+func openKeyboard(t *testing.T) (keys io.Writer, tty *os.File, until func(done string) string) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no pseudo-terminal: %v", err)
@@ -54,7 +61,7 @@ func openTerminal(t *testing.T) (tty *os.File, until func(done string) string) {
 		}
 	}()
 	seen := ""
-	return tty, func(done string) string {
+	return master, tty, func(done string) string {
 		t.Helper()
 		for !strings.Contains(seen, done) {
 			select {
