@@ -33,6 +33,7 @@ var parts = []struct {
 	{"classify", benchClassify},
 	{"files", benchFiles},
 	{"gatherer", benchGatherer},
+	{"appserver", benchAppserver},
 }
 
 func main() {

@@ -88,13 +88,30 @@ func Execute(ctx context.Context, service *rpc.Remote, in io.Reader, stdout, std
 	}
 }
 
+// feedWindow bounds the blocks of standard input that the server has not said it
+// passed on: a command that reads slowly is not to have them pile up there.
+const feedWindow = 16
+
 // feed sends standard input up to its end.
 func feed(stdin *rpc.Remote, in io.Reader) {
-	buf := make([]byte, outputBlock)
+	type block struct {
+		call *rpc.Pending
+		buf  []byte
+	}
+	var sent []block
 	for {
+		var buf []byte
+		if len(sent) < feedWindow {
+			buf = make([]byte, outputBlock)
+		} else {
+			if sent[0].call.Result(nil) != nil {
+				return // the command takes no more, or the connection is lost
+			}
+			buf, sent = sent[0].buf, sent[1:]
+		}
 		n, err := in.Read(buf)
-		if n > 0 && stdin.Send("feed_stdin", rpc.Pos(buf[:n])) != nil {
-			return
+		if n > 0 {
+			sent = append(sent, block{stdin.Start("feed_stdin", rpc.Pos(buf[:n])), buf})
 		}
 		if err != nil {
 			_ = stdin.Send("close_stdin", rpc.Args{})
