@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/flogtool/flogtool/rpc"
@@ -195,6 +196,31 @@ func TestClientGoneEndsCommand(t *testing.T) {
 	if _, err := io.ReadFull(second, line); err != nil || string(line) != "started\n" {
 		t.Errorf("second run: %q, %v", line, err)
 	}
+}
+
+// TestFastInput: more standard input than any queue holds, from memory, through a
+// command that cannot keep up with it.
+func TestFastInput(t *testing.T) {
+	const size = 120 << 20
+	d := newDir(t)
+	furl := add(t, d, "run-command", "--accept-stdin", "/", "cat")
+	serve(t, d)
+	var got atomic.Int64
+	exit, err := appserver.Execute(t.Context(), connect(t, furl), io.LimitReader(endless{}, size), counting{&got}, io.Discard)
+	if err != nil || exit != (appserver.Exit{}) || got.Load() != size {
+		t.Errorf("cat ended as %+v, %v, and gave %d of %d bytes back", exit, err, got.Load(), size)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+type counting struct{ n *atomic.Int64 }
+
+func (c counting) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
 }
 
 func TestTimeout(t *testing.T) {
