@@ -104,6 +104,7 @@ func (f *Follow) Run(ctx context.Context) error {
 	closed := make(chan struct{})
 	go func() {
 		followers.Wait()
+		tub.Close() // ends the calls under way, which give events too
 		close(s.queue)
 		close(closed)
 	}()
