@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -244,9 +245,9 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 	return n, errors.Join(dir.Sync(), dir.Close())
 }
 
-// fetch copies what source.read gives to f, up to the empty block at the end. It
+// fetch copies what source.read gives to w, up to the empty block at the end. It
 // asks for some blocks ahead; what was asked for behind the end is empty too.
-func fetch(ctx context.Context, source *rpc.Remote, f *os.File) (n int64, err error) {
+func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err error) {
 	var ahead []*rpc.Pending
 	stall := time.NewTimer(stallTimeout)
 	defer stall.Stop()
@@ -279,7 +280,7 @@ func fetch(ctx context.Context, source *rpc.Remote, f *os.File) (n int64, err er
 		case end:
 			return n, errors.New("the source gave more bytes behind its end")
 		}
-		if _, err := f.Write(block); err != nil {
+		if _, err := w.Write(block); err != nil {
 			return n, err
 		}
 		n += int64(len(block))
