@@ -58,6 +58,11 @@ type Exit struct {
 //
 // The error is [rpc.ErrDeadReference] if the connection is lost before the end.
 func Execute(ctx context.Context, service *rpc.Remote, in io.Reader, stdout, stderr io.Writer) (Exit, error) {
+	return execute(ctx, service, "execute", nil, in, stdout, stderr)
+}
+
+// execute is Execute by a method whose arguments are args and the watcher.
+func execute(ctx context.Context, service *rpc.Remote, method string, args []any, in io.Reader, stdout, stderr io.Writer) (Exit, error) {
 	w := &watcher{done: make(chan Exit, 1), failed: make(chan error, 1)}
 	object := &rpc.Methods{Borrow: true, Map: map[string]func(*rpc.Call) (any, error){
 		"stdout": w.output(stdout),
@@ -65,7 +70,7 @@ func Execute(ctx context.Context, service *rpc.Remote, in io.Reader, stdout, std
 		"done":   w.ended,
 	}}
 	var command any
-	if err := service.Call(ctx, "execute", rpc.Pos(object), &command); err != nil {
+	if err := service.Call(ctx, method, rpc.Pos(append(args, object)...), &command); err != nil {
 		return Exit{}, err
 	}
 	if stdin, ok := command.(*rpc.Remote); ok {

@@ -88,19 +88,24 @@ func (r *runner) Close() {
 	r.runs.Wait()
 }
 
-// execute(watcher) starts a run and answers at once: with None, or with an object
-// that takes standard input. The watcher hears of output and end.
+// execute(watcher) starts a run of the command.
 func (r *runner) execute(c *rpc.Call) (any, error) {
 	args, err := c.Require("watcher")
 	if err != nil {
 		return nil, err
 	}
-	watcher, ok := args[0].(*rpc.Remote)
-	if !ok {
+	return r.start(c, args[0], r.argv, nil)
+}
+
+// start starts a run of argv and answers at once: with None, or with an object
+// that takes standard input. The watcher hears of output and end. env nil is the
+// server's own environment.
+func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any, err error) {
+	p := &process{runner: r, argv: argv, env: env, log: r.at.Log.With("peer", c.Peer().TubID())}
+	var ok bool
+	if p.watcher, ok = watcher.(*rpc.Remote); !ok {
 		return nil, rpc.Errorf("builtins.TypeError", "watcher is not a reference")
 	}
-	p := &process{runner: r, watcher: watcher, log: r.at.Log.With("peer", c.Peer().TubID())}
-	var answer any
 	if r.acceptStdin {
 		if p.stdin, p.feed, err = os.Pipe(); err != nil {
 			return nil, err
@@ -129,10 +134,11 @@ func (r *runner) execute(c *rpc.Call) (any, error) {
 // A process is one run of a runner's command.
 type process struct {
 	*runner
-	watcher *rpc.Remote
-	log     *slog.Logger
-	stdin   *os.File // the command's end; nil if it gets none
-	feed    *os.File // our end
+	argv, env []string
+	watcher   *rpc.Remote
+	log       *slog.Logger
+	stdin     *os.File // the command's end; nil if it gets none
+	feed      *os.File // our end
 }
 
 // feedStdin(data) waits while the command does not read: so does the client.
@@ -195,7 +201,7 @@ func (p *process) run(ctx context.Context) {
 // the other being nil.
 func (p *process) command(ctx context.Context) (signal, code any) {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Dir = p.dir
+	cmd.Dir, cmd.Env = p.dir, p.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if p.stdin != nil {
 		cmd.Stdin = p.stdin
