@@ -93,30 +93,15 @@ func execute(ctx context.Context, service *rpc.Remote, method string, args []any
 	}
 }
 
-// feedWindow bounds the blocks of standard input that the server has not said it
-// passed on: a command that reads slowly is not to have them pile up there.
-const feedWindow = 16
-
-// feed sends standard input up to its end.
+// feed sends standard input up to its end, or until the command takes no more or
+// the connection is lost.
 func feed(stdin *rpc.Remote, in io.Reader) {
-	type block struct {
-		call *rpc.Pending
-		buf  []byte
-	}
-	var sent []block
+	var sent window
+	buf := make([]byte, outputBlock)
 	for {
-		var buf []byte
-		if len(sent) < feedWindow {
-			buf = make([]byte, outputBlock)
-		} else {
-			if sent[0].call.Result(nil) != nil {
-				return // the command takes no more, or the connection is lost
-			}
-			buf, sent = sent[0].buf, sent[1:]
-		}
 		n, err := in.Read(buf)
-		if n > 0 {
-			sent = append(sent, block{stdin.Start("feed_stdin", rpc.Pos(buf[:n])), buf})
+		if n > 0 && sent.send(context.Background(), stdin, "feed_stdin", buf[:n]) != nil {
+			return
 		}
 		if err != nil {
 			_ = stdin.Send("close_stdin", rpc.Args{})

@@ -250,8 +250,8 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 	// The output is read to its end before Wait: until then the process, though
 	// dead, keeps its number, so that the killer hits nobody else.
 	var outputs sync.WaitGroup
-	outputs.Go(func() { p.copyOutput("stdout", stdout, p.sendStdout, p.logStdout) })
-	outputs.Go(func() { p.copyOutput("stderr", stderr, p.sendStderr, p.logStderr) })
+	outputs.Go(func() { p.copyOutput(ctx, "stdout", stdout, p.sendStdout, p.logStdout) })
+	outputs.Go(func() { p.copyOutput(ctx, "stderr", stderr, p.sendStderr, p.logStderr) })
 	outputs.Wait()
 	err := cmd.Wait()
 	close(ended)
@@ -271,9 +271,10 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 }
 
 // copyOutput reads one stream of the command to its end. Sending waits while the
-// client is slow, and so does the command. A client that has gone is no reason
-// to stop reading: the command must be able to end.
-func (p *process) copyOutput(name string, from io.Reader, send, log bool) {
+// client is slow, and so does the command, until ctx is done. A client that has
+// gone is no reason to stop reading: the command must be able to end.
+func (p *process) copyOutput(ctx context.Context, name string, from io.Reader, send, log bool) {
+	var sent window
 	buf := make([]byte, outputBlock)
 	for {
 		n, err := from.Read(buf)
@@ -282,7 +283,7 @@ func (p *process) copyOutput(name string, from io.Reader, send, log bool) {
 				p.log.Info(name, "sent", send, "data", string(buf[:n]))
 			}
 			if send {
-				_ = p.watcher.Send(name, rpc.Pos(buf[:n]))
+				_ = sent.send(ctx, p.watcher, name, buf[:n])
 			}
 		}
 		if err != nil {
