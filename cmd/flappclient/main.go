@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -107,48 +106,18 @@ func (c *client) address() (rpc.FURL, error) {
 	case c.furl != "":
 		return rpc.ParseFURL(c.furl)
 	case c.furlfile != "":
-		return rpc.ReadFURLFile(expandHome(c.furlfile))
+		return rpc.ReadFURLFile(appserver.ExpandHome(c.furlfile))
 	}
 	return rpc.FURL{}, usagef("must provide --furl or --furlfile")
 }
 
-// expandHome replaces ~ and ~/ at the front of a path, which a shell leaves
-// alone in --furlfile=~/x.
-func expandHome(path string) string {
-	rest, ok := strings.CutPrefix(path, "~")
-	if !ok || rest != "" && rest[0] != '/' {
-		return path
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return path
-	}
-	return home + rest
-}
-
-// with calls use with the service. A server that does not answer is given up
-// after a minute. One that vanishes later is found out by pings, once the system
-// gives up sending them; silence alone is no reason, for a command may be silent.
+// with calls use with the service.
 func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) error {
 	furl, err := c.address()
 	if err != nil {
 		return err
 	}
-	tub, err := rpc.NewTub(rpc.Config{
-		DialTimeout:      30 * time.Second,
-		KeepaliveTimeout: time.Minute,
-	})
-	if err != nil {
-		return err
-	}
-	defer tub.Close()
-	dial, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no answer for a minute"))
-	defer cancel()
-	service, err := tub.Connect(dial, furl)
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", furl.Masked(), err)
-	}
-	return use(service)
+	return appserver.Use(ctx, furl, use)
 }
 
 func newUploadCommand(c *client) *cobra.Command {
@@ -171,7 +140,7 @@ func newUploadCommand(c *client) *cobra.Command {
 					if directory != "" {
 						target = strings.Trim(directory, "/") + "/" + target
 					}
-					if err := upload(cmd.Context(), service, expandHome(file), target); err != nil {
+					if err := upload(cmd.Context(), service, appserver.ExpandHome(file), target); err != nil {
 						return fmt.Errorf("%s: %w", base, err)
 					}
 					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: uploaded\n", base); err != nil {
