@@ -155,7 +155,9 @@ func newAddCommand() *cobra.Command {
 			"      --no-stdout, --no-stderr  do not send it (default: --send-stdout, --send-stderr)\n" +
 			"      --log-stdin, --log-stdout, --no-log-stderr  what the server's log gets\n" +
 			"      --lock  one run at a time, others wait\n" +
-			"      --timeout DURATION  end a run after so long, such as 30s",
+			"      --timeout DURATION  end a run after so long, such as 30s\n" +
+			"  git-repo [--read-only] REPO\n" +
+			"      let git clone, fetch and push REPO, by git-remote-pb; --read-only: no push",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return usagef("it takes BASEDIR, SERVICE-TYPE and the service's arguments")

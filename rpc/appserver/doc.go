@@ -13,8 +13,9 @@
 //	services.json  the services, by the swissnum of their FURL
 //	services/N/    the private directory of service N
 //
-// Two types of services come with it: upload-file, with [Upload] as its client,
-// and run-command, with [Execute]. Another one is a [Type] in [Config.Types].
+// Three types of services come with it: upload-file, with [Upload] as its client,
+// run-command, with [Execute], and git-repo, with [ConnectGit]. Another one is a
+// [Type] in [Config.Types].
 //
 // Spec: cli.md sections 3 and 4, foolscap-wire.md section 7, flogfile.md
 // section 9.

@@ -45,6 +45,7 @@ func Builtin() []Type {
 	return []Type{
 		{Name: "upload-file", New: newUploader},
 		{Name: "run-command", New: newRunner},
+		{Name: "git-repo", New: newGitRepo},
 	}
 }
 
