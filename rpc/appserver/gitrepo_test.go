@@ -1,0 +1,180 @@
+package appserver_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/flogtool/flogtool/rpc"
+	"github.com/flogtool/flogtool/rpc/appserver"
+)
+
+// git runs git here and returns what it printed.
+func git(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "git", args...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func bareRepo(t *testing.T) string {
+	t.Helper()
+	repo := filepath.Join(t.TempDir(), "repo.git")
+	git(t, "init", "-q", "--bare", repo)
+	return repo
+}
+
+// fakeGit puts a git on PATH that runs script in place of the programs of a
+// service, for the length of the test.
+func fakeGit(t *testing.T, script string) {
+	t.Helper()
+	real, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text := "#!/bin/sh\ncase $1 in\n*-pack)\n" + script + "\n;;\n*) exec " + real + ` "$@";;` + "\nesac\n"
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestGitRepoAdd(t *testing.T) {
+	d := newDir(t)
+	work := filepath.Join(t.TempDir(), "work")
+	git(t, "init", "-q", work)
+	inside := filepath.Join(work, "inside")
+	if err := os.Mkdir(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	git(t, "init", "-q", "--bare", filepath.Join(d.Path(), "near.git"))
+	add(t, d, "git-repo", bareRepo(t))
+	add(t, d, "git-repo", "--read-only", work)
+	add(t, d, "git-repo", "near.git") // relative to the server's directory
+	for want, args := range map[string][]string{
+		"takes one repository":  {},
+		"not recognized":        {"--write-only", work},
+		"nosuch\" is not a git": {filepath.Join(work, "nosuch")},
+		"inside\" is not a git": {inside},
+	} {
+		if _, err := d.Add(appserver.Builtin(), "git-repo", args, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Add git-repo %q = %v, want %q", args, err, want)
+		}
+	}
+	t.Setenv("PATH", "")
+	if _, err := d.Add(appserver.Builtin(), "git-repo", []string{work}, ""); err == nil || !strings.Contains(err.Error(), "git, which is not installed") {
+		t.Errorf("Add git-repo without git = %v", err)
+	}
+}
+
+// What a client may say of a run is the program and the version, within bounds;
+// git gets nothing else of it, and nothing of the FURL.
+func TestGitRepoRefuses(t *testing.T) {
+	seen := filepath.Join(t.TempDir(), "seen")
+	fakeGit(t, `{ echo "$@"; env; } >>`+seen)
+	d, repo := newDir(t), bareRepo(t)
+	t.Setenv("GIT_DIR", "/elsewhere")
+	t.Setenv("GIT_CONFIG_PARAMETERS", "'core.pager=false'")
+	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
+	furl := add(t, d, "git-repo", repo)
+	readOnly := add(t, d, "git-repo", "--read-only", repo)
+	serve(t, d)
+	r := connect(t, furl)
+	watcher := &rpc.Methods{}
+	for _, args := range [][]any{
+		{}, {"git-upload-pack"}, {"git-upload-pack", 2}, {"git-upload-pack", 2, watcher, "more"},
+		{"git-upload-pack", 3, watcher}, {"git-upload-pack", -1, watcher}, {"git-upload-pack", 1 << 40, watcher},
+		{"git-upload-pack", "version=2", watcher}, {"git-upload-pack", "2", watcher}, {"git-upload-pack", "2\nX=y", watcher},
+		{"git-upload-pack", 2.5, watcher}, {"git-upload-pack", []any{2}, watcher}, {"git-upload-pack", []byte("2"), watcher},
+		{"git-upload-pack", 2, nil}, {"git-upload-pack", 2, "watcher"},
+		{"git-upload-archive", 2, watcher}, {"upload-pack", 2, watcher}, {"", 2, watcher}, {nil, 2, watcher},
+		{"git-upload-pack --help", 2, watcher}, {"../git-upload-pack", 2, watcher}, {"GIT-UPLOAD-PACK", 2, watcher},
+		{strings.Repeat("git-upload-pack", 1<<16), 2, watcher}, {7, 2, watcher},
+	} {
+		if _, remote := errors.AsType[*rpc.RemoteError](r.Call(t.Context(), "connect", rpc.Pos(args...), nil)); !remote {
+			t.Errorf("connect(%.60v) was not refused", args)
+		}
+	}
+	for _, method := range []string{"execute", "putfile", "git-upload-pack", ""} {
+		if err := r.Call(t.Context(), method, rpc.Pos(watcher), nil); err == nil {
+			t.Errorf("there is a method %q", method)
+		}
+	}
+	_, err := appserver.ConnectGit(t.Context(), connect(t, readOnly), appserver.GitReceivePack, 0, strings.NewReader(""), io.Discard, io.Discard)
+	if !errors.Is(err, rpc.RemoteType("builtins.PermissionError")) || !strings.Contains(err.Error(), "this FURL is read-only") {
+		t.Errorf("a push to a read-only service ends with %v", err)
+	}
+	if text, err := os.ReadFile(seen); err == nil {
+		t.Errorf("git was run all the same:\n%s", text)
+	}
+
+	// What is allowed reaches git as these arguments, and as this one variable.
+	for protocol := range 3 {
+		if exit, err := appserver.ConnectGit(t.Context(), r, appserver.GitUploadPack, protocol, strings.NewReader(""), io.Discard, io.Discard); err != nil || exit.Code != 0 {
+			t.Fatalf("ConnectGit = %+v, %v", exit, err)
+		}
+	}
+	text, err := os.ReadFile(seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "GIT_") || strings.HasPrefix(line, "upload-pack") {
+			got = append(got, line)
+		}
+		if strings.Contains(line, furl.Name) {
+			t.Errorf("git sees the FURL: %s", line)
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_PROTOCOL=version=0", "GIT_PROTOCOL=version=1", "GIT_PROTOCOL=version=2",
+		"upload-pack " + repo, "upload-pack " + repo, "upload-pack " + repo,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("git was run with\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A program that speaks as much as it is spoken to, at the same time.
+func TestGitRepoDuplex(t *testing.T) {
+	fakeGit(t, "exec cat")
+	d := newDir(t)
+	furl := add(t, d, "git-repo", bareRepo(t))
+	serve(t, d)
+	sent := random(40 << 20)
+	var got bytes.Buffer
+	exit, err := appserver.ConnectGit(t.Context(), connect(t, furl), appserver.GitReceivePack, 1, bytes.NewReader(sent), &got, io.Discard)
+	if err != nil || exit != (appserver.Exit{}) || !bytes.Equal(got.Bytes(), sent) {
+		t.Errorf("ConnectGit = %+v, %v, and %d bytes of %d came back", exit, err, got.Len(), len(sent))
+	}
+}
+
+// A repository that is gone when it is asked for costs an error, with the reason.
+func TestGitRepoGone(t *testing.T) {
+	d, repo := newDir(t), bareRepo(t)
+	furl := add(t, d, "git-repo", repo)
+	serve(t, d)
+	if err := os.Rename(repo, repo+".away"); err != nil {
+		t.Fatal(err)
+	}
+	var errout bytes.Buffer
+	exit, err := appserver.ConnectGit(t.Context(), connect(t, furl), appserver.GitUploadPack, 2, strings.NewReader(""), io.Discard, &errout)
+	if err != nil || exit.Code == 0 || errout.Len() == 0 {
+		t.Errorf("ConnectGit = %+v, %v, and says %q", exit, err, errout.String())
+	}
+}
