@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"github.com/flogtool/flogtool/logport"
@@ -58,4 +59,19 @@ func BenchmarkSlogJSON(b *testing.B) {
 	for b.Loop() {
 		l.LogAttrs(context.Background(), slog.LevelInfo, "request served", slog.String("path", "/v1/orders"), slog.Int("status", 200), slog.Float64("ms", 1.25))
 	}
+}
+
+// BenchmarkLogTwo logs from two goroutines, each to a facility of its own.
+func BenchmarkLogTwo(b *testing.B) {
+	lp := open(b, logport.Config{Listen: "off"})
+	var wg sync.WaitGroup
+	for _, facility := range []string{"a", "b"} {
+		wg.Go(func() {
+			for i := range b.N / 2 {
+				lp.Log(context.Background(), slog.LevelInfo, "request served", logport.Facility(facility),
+					slog.String("path", "/v1/orders"), slog.Int("status", i), slog.Float64("ms", 1.25))
+			}
+		})
+	}
+	wg.Wait()
 }

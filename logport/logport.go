@@ -185,7 +185,8 @@ func Open(cfg Config) (*Logport, error) {
 	lp.clock.set()
 	lp.versions.readBuild(cfg.Name)
 	lp.openSlot()
-	lp.rings = newRings(lp.openBlackBox(), settings{})
+	mem := lp.openBlackBox()
+	lp.rings = newRings(mem, lp.box != nil, settings{})
 	lp.noFacility = lp.rings.facility("")
 	lp.updateLeast()
 	for _, tell := range lp.earlyReports {

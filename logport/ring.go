@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/flogtool/flogtool/event"
 )
 
@@ -22,7 +24,8 @@ import (
 //
 // A block's header names its ring, and a record's checksum covers the segment's
 // serial number, so that what the rings hold can be found in the bytes alone:
-// mem may be a file that outlives the process.
+// mem may be a file that outlives the process. Where it does not, nobody reads
+// the checksums and none are made: they are a tenth of what an event costs.
 //
 // Logging takes the lock of one ring. Only when a ring's segment is full does it
 // take the lock of all, mu, and then ring locks, never the other way round.
@@ -34,14 +37,21 @@ import (
 // A trigger pins: segments that began before it are not given away until the
 // recorder has read them, and a reserve serves the writers meanwhile.
 type rings struct {
+	// The one word that every event writes has a cache line of its own: what
+	// stands beside it would be fetched anew from the other processor each time
+	// (BenchmarkLogTwo).
+	_    cpu.CacheLinePad
 	next atomic.Uint64 // number of the next event
+	_    cpu.CacheLinePad
+
 	pin  atomic.Uint64 // segments whose first number is below it are pinned; 0: none
 	news news          // wakes who waits for events
 
 	facilities atomic.Pointer[map[string]*facility] // replaced, never changed
 	all        atomic.Pointer[[]*ring]              // replaced, never changed; in order of creation
 
-	maxRecord int // bytes of one payload, at most
+	maxRecord int  // bytes of one payload, at most
+	summed    bool // records have checksums: mem outlives the process
 
 	mu sync.Mutex
 	t  arena // guarded by mu
@@ -53,6 +63,7 @@ type arena struct {
 	free      []uint32 // blocks
 	total     int      // blocks in all
 	reserve   int      // blocks kept for the time of a pin
+	batch     int      // blocks given back at a time: finding out who gives way takes all locks
 	maxRings  int
 	serial    uint64 // of the next segment
 	pinLost   uint64 // events in pinned segments that were given up, ever
@@ -94,6 +105,8 @@ type ring struct {
 
 	mu sync.Mutex
 	t  ringTable // guarded by mu
+
+	_ cpu.CacheLinePad // a ring in the next line is written by another processor
 }
 
 type ringTable struct {
@@ -120,13 +133,16 @@ type segment struct {
 	n           int // blocks used of them
 }
 
-func newRings(mem []byte, s settings) *rings {
+// newRings returns rings in mem; outlives says that mem may be read when the
+// process is gone.
+func newRings(mem []byte, outlives bool, s settings) *rings {
 	total := len(mem) / blockSize
-	a := &rings{}
+	a := &rings{summed: outlives}
 	a.t = arena{
 		mem:      mem,
 		total:    total,
 		reserve:  total / 8,
+		batch:    1 + min(7, total/128), // beyond the one needed less than 1% of the history
 		maxRings: total / 2,
 		serial:   1,
 		settings: s,
@@ -229,11 +245,13 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 	num := a.next.Add(1) - 1
 	b := r.t.cur[r.t.used : r.t.used+recordHeader+len(payload)]
 	copy(b[recordHeader:], payload)
-	// The sum is taken of the copy: crc32 would have the caller's buffer escape.
-	sum := crc32.Update(0, castagnoli, b[recordHeader:])
 	r.t.used += len(b)
-	if end := r.t.cur[r.t.used:]; len(end) >= recordHeader {
-		binary.LittleEndian.PutUint32(end, 0) // what an earlier use of the block left is no record
+	var sum uint32
+	if a.summed { // of the copy: crc32 would have the caller's buffer escape
+		sum = crc32.Update(0, castagnoli, b[recordHeader:])
+		if end := r.t.cur[r.t.used:]; len(end) >= recordHeader {
+			binary.LittleEndian.PutUint32(end, 0) // what an earlier use of the block left is no record
+		}
 	}
 	putRecordHeader(b, len(payload), sum, num, r.t.serial)
 	r.t.note(event.Num(num))
@@ -347,16 +365,12 @@ func (a *rings) makeRoom(r *ring, n int) {
 	if a.pin.Load() != 0 {
 		spare = 0 // this is what the reserve is for
 	}
-	// A few more than needed are given back at a time, so that a reserve spent
-	// during a pin comes back without one call paying for all of it.
-	for tries := 0; len(a.t.free) < n+spare && (len(a.t.free) < n || tries < 4); tries++ {
-		if a.giveWay(r, unpinned) {
-			continue
-		}
-		if len(a.t.free) >= n {
-			return
-		}
-		if !a.giveWay(r, oldestPinned) && !a.giveWay(r, anyAtAll) {
+	// A few times, so that a reserve spent during a pin comes back without one call
+	// paying for all of it.
+	for tries := 0; len(a.t.free) < n+spare && tries < 4 && a.giveWay(r, a.t.batch, unpinned); tries++ {
+	}
+	for len(a.t.free) < n {
+		if !a.giveWay(r, 1, unpinned) && !a.giveWay(r, 1, oldestPinned) && !a.giveWay(r, 1, anyAtAll) {
 			panic("logport: the rings hold no segment and have no room")
 		}
 	}
@@ -364,13 +378,10 @@ func (a *rings) makeRoom(r *ring, n int) {
 
 // trim drops r's oldest segments that its own limits do not allow.
 func (a *rings) trim(r *ring) {
-	for {
-		r.mu.Lock()
-		t := &r.t
-		live := t.live()
-		over := len(live) > 1 && !a.pinned(&live[0]) &&
-			(t.limit > 0 && t.count-live[0].count >= t.limit || t.maxBytes > 0 && len(live)*blockSize >= t.maxBytes)
-		r.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := &r.t; len(t.live()) > 1 && !a.pinned(&t.live()[0]); {
+		over := t.limit > 0 && t.count-t.live()[0].count >= t.limit || t.maxBytes > 0 && len(t.live())*blockSize >= t.maxBytes
 		if !over {
 			return
 		}
@@ -387,37 +398,53 @@ func (a *rings) pinned(s *segment) bool {
 type giveUp int
 
 const (
-	unpinned     giveUp = iota // a segment that nobody needs, of the ring that has most
+	unpinned     giveUp = iota // segments that nobody needs, of the ring that has most
 	oldestPinned               // the oldest segment of all
 	anyAtAll                   // also a ring's only one: long records may fill all the floor
 )
 
-// giveWay drops one segment and reports whether one could be.
-func (a *rings) giveWay(asks *ring, what giveUp) bool {
+// giveWay drops segments of the ring that is to give way, until they held that many
+// blocks or the next one is pinned, and reports whether it dropped any. Of what is
+// pinned it drops one.
+func (a *rings) giveWay(asks *ring, blocks int, what giveUp) bool {
 	var victim *ring
 	var best candidate
 	for _, r := range *a.all.Load() {
-		c := candidate{blocks: r.fac.blocks, asks: r == asks}
 		r.mu.Lock()
-		live := r.t.live()
-		c.segments = len(live)
-		can := c.segments > 1 || c.segments == 1 && what == anyAtAll
-		if can {
-			c.first = live[0].first
-			can = what != unpinned || !a.pinned(&live[0])
+		if r.t.mayGive(a, what) {
+			c := candidate{blocks: r.fac.blocks, segments: len(r.t.live()), first: r.t.live()[0].first, asks: r == asks}
+			if victim == nil || c.before(best, what) {
+				victim, best = r, c
+			}
 		}
 		r.mu.Unlock()
-		if can && (victim == nil || c.before(best, what)) {
-			victim, best = r, c
-		}
 	}
 	if victim == nil {
 		return false
 	}
-	if lost, pinned := a.drop(victim); pinned {
-		a.t.pinLost += uint64(lost)
+	victim.mu.Lock()
+	defer victim.mu.Unlock()
+	for before := len(a.t.free); victim.t.mayGive(a, what); {
+		if lost, pinned := a.drop(victim); pinned {
+			a.t.pinLost += uint64(lost)
+		}
+		if what != unpinned || len(a.t.free) >= before+blocks {
+			break
+		}
 	}
 	return true
+}
+
+// mayGive reports whether the ring's oldest segment may be given up.
+func (t *ringTable) mayGive(a *rings, what giveUp) bool {
+	live := t.live()
+	switch what {
+	case unpinned:
+		return len(live) > 1 && !a.pinned(&live[0])
+	case oldestPinned:
+		return len(live) > 1
+	}
+	return len(live) > 0
 }
 
 // candidate is what decides who gives way.
@@ -443,10 +470,8 @@ func (c candidate) before(d candidate, what giveUp) bool {
 }
 
 // drop gives the blocks of r's oldest segment back and returns the number of
-// events in it and whether it was pinned. Its caller holds a.mu.
+// events in it and whether it was pinned. Its caller holds a.mu and r.mu.
 func (a *rings) drop(r *ring) (events int, pinned bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	t := &r.t
 	s := t.live()[0]
 	t.gone++

@@ -47,7 +47,7 @@ func TestRingsAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			a := newRings(make([]byte, 64*blockSize), settings{})
+			a := newRings(make([]byte, 64*blockSize), true, settings{})
 			all := map[event.Num][]byte{}
 			ringOf := map[event.Num]*ring{}
 			newest := map[*ring]event.Num{}
@@ -101,7 +101,7 @@ func TestRingsAgainstModel(t *testing.T) {
 // TestNoisyFacilityLeavesTheShareOfOthers: one facility logs a hundred times
 // what the rings hold; what the others logged before is untouched.
 func TestNoisyFacilityLeavesTheShareOfOthers(t *testing.T) {
-	a := newRings(make([]byte, 64*blockSize), settings{})
+	a := newRings(make([]byte, 64*blockSize), true, settings{})
 	quiet := a.ring(a.facility("quiet"), 0)
 	var first []event.Num
 	for range 10 * blockSize / 200 { // ten blocks: below a fair share of 28
@@ -122,7 +122,7 @@ func TestNoisyFacilityLeavesTheShareOfOthers(t *testing.T) {
 // TestPinKeepsWhatLedToTheTrigger: events that follow a trigger do not overwrite
 // what led to it as long as the reserve lasts; then what is given up is counted.
 func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
-	a := newRings(make([]byte, 64*blockSize), settings{})
+	a := newRings(make([]byte, 64*blockSize), true, settings{})
 	r := a.ring(a.facility(""), 0)
 	for range 64 * blockSize / 500 {
 		a.append(r, make([]byte, 500))
@@ -166,7 +166,7 @@ func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
 
 func TestRingLimits(t *testing.T) {
 	s := settings{rings: map[ringKey]ringSize{{"", 0}: {events: 100}, {"small", 0}: {bytes: 2 * blockSize}, {"few.er", 0}: {events: 3}}}
-	a := newRings(make([]byte, 64*blockSize), s)
+	a := newRings(make([]byte, 64*blockSize), true, s)
 	for _, name := range []string{"", "few.er.child", "small.one"} {
 		for range 5000 {
 			a.append(a.ring(a.facility(name), 0), make([]byte, 100))
@@ -187,7 +187,7 @@ func TestRingLimits(t *testing.T) {
 // TestCursorLosesNothingWhileOthersLog: with rings large enough, a cursor that
 // reads while eight goroutines log sees every number once, in order.
 func TestCursorLosesNothingWhileOthersLog(t *testing.T) {
-	a := newRings(make([]byte, 4096*blockSize), settings{})
+	a := newRings(make([]byte, 4096*blockSize), true, settings{})
 	const each = 20000
 	var wg sync.WaitGroup
 	for g := range 8 {
@@ -223,7 +223,7 @@ func TestCursorLosesNothingWhileOthersLog(t *testing.T) {
 }
 
 func TestManyFacilitiesShareOther(t *testing.T) {
-	a := newRings(make([]byte, 1024*blockSize), settings{})
+	a := newRings(make([]byte, 1024*blockSize), true, settings{})
 	for i := range 200 {
 		f := a.facility(fmt.Sprint("f", i))
 		a.append(a.ring(f, 0), []byte("x"))
@@ -235,7 +235,7 @@ func TestManyFacilitiesShareOther(t *testing.T) {
 		t.Errorf("%d events are held, want 200", got)
 	}
 	// A small total has room for few; every event still finds a ring.
-	a = newRings(make([]byte, minRingBytes), settings{})
+	a = newRings(make([]byte, minRingBytes), true, settings{})
 	for i := range 2000 {
 		f := a.facility(fmt.Sprint("f", i%100))
 		a.append(a.ring(f, i%8), make([]byte, 1000))
