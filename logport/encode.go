@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -62,6 +63,9 @@ type placing struct {
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
 func (lp *Logport) appendTop(b []byte, p *placing, a *slog.Attr) []byte {
+	if !mayBeReserved(a.Key) {
+		return lp.appendAttr(b, nil, a)
+	}
 	switch a.Key {
 	case facilityKey:
 		p.facility = text(a.Value)
@@ -86,6 +90,23 @@ func (lp *Logport) appendTop(b []byte, p *placing, a *slog.Attr) []byte {
 		return lp.appendAttr(b, nil, &slog.Attr{Key: a.Key + "_", Value: a.Value})
 	}
 	return lp.appendAttr(b, nil, a)
+}
+
+// reservedLengths has, for the first byte of the keys that appendTop looks for, a
+// bit for each of their lengths: one look passes by almost every other key, at
+// half the cost of the comparisons (BenchmarkSlog).
+var reservedLengths = func() (lengths [256]uint16) {
+	for _, key := range [...]string{
+		facilityKey, umidKey, parentKey, "format", "num", "time", "level", "message", "args",
+		"incarnation", "failure", "isError", "stacktrace", "from", "rx_time",
+	} {
+		lengths[key[0]] |= 1 << len(key)
+	}
+	return lengths
+}()
+
+func mayBeReserved(key string) bool {
+	return key != "" && len(key) < 16 && reservedLengths[key[0]]>>(len(key)&15)&1 != 0
 }
 
 // parentNum returns the number that a parent attribute gives.
@@ -132,7 +153,7 @@ func (lp *Logport) appendAttr(b []byte, groups []string, attr *slog.Attr) []byte
 	case slog.KindString:
 		s := masked
 		if !isSecret(a.Key) {
-			s = maskFURLs(a.Value.String())
+			s = a.Value.String()
 		}
 		return event.AppendString(event.AppendKey(b, a.Key), s)
 	case slog.KindInt64:
@@ -208,7 +229,7 @@ func groupValue(a slog.Attr) any {
 		if isSecret(a.Key) {
 			return masked
 		}
-		return maskFURLs(a.Value.String())
+		return a.Value.String()
 	case slog.KindDuration:
 		return a.Value.Duration().String()
 	case slog.KindTime:
@@ -313,11 +334,7 @@ func shrink(b []byte, max int) []byte {
 // appendCut encodes the first fields of e with texts of at most budget bytes.
 func appendCut(b []byte, r event.Record, e *event.Event, budget, fields int) []byte {
 	b = event.AppendRecordHead(b, r.UnixNano(), r.Level())
-	for i, f := range e.Fields {
-		switch f.Key {
-		case "num", "time", "level", "incarnation":
-			continue
-		}
+	for i, f := range loggedFields(e) {
 		if i >= fields {
 			b = event.AppendInt(event.AppendKey(b, "fields_left_out"), int64(len(e.Fields)-1-i))
 			break
@@ -325,6 +342,22 @@ func appendCut(b []byte, r event.Record, e *event.Event, budget, fields int) []b
 		b = event.AppendValue(event.AppendKey(b, cutText(f.Key, 256)), cut(f.Value, budget, 0))
 	}
 	return b
+}
+
+// loggedFields yields the fields of a decoded record that stand in it as fields,
+// by their index in e.Fields.
+func loggedFields(e *event.Event) iter.Seq2[int, event.Field] {
+	return func(yield func(int, event.Field) bool) {
+		for i, f := range e.Fields {
+			switch f.Key {
+			case "num", "time", "level", "incarnation":
+				continue
+			}
+			if !yield(i, f) {
+				return
+			}
+		}
+	}
 }
 
 func cut(v any, budget, depth int) any {

@@ -189,6 +189,42 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 }
 
+// TestFURLsAreMasked puts a FURL wherever an event can hold a text.
+func TestFURLsAreMasked(t *testing.T) {
+	lp := open(t, logport.Config{Listen: "off"})
+	ctx := context.Background()
+	const furl = "pb://abcdefgh@tcp:1.2.3.4:5/secretname"
+	l := slog.New(lp.Handler())
+	for _, log := range []func(){
+		func() { l.Info(furl) },
+		func() { l.Info("message", "key", "see "+furl+", and "+furl) },
+		func() { l.Info("message", furl, 1) },
+		func() { l.Info("message", "error", errors.New(furl)) },
+		func() { l.Info("message", "map", map[string]int{furl: 1}) },
+		func() { l.Info("message", slog.Group("g", "inner", furl)) },
+		func() { l.With("with", furl).Info("message") },
+		func() { l.WithGroup("g").With("with", furl).Info("message", "x", 1) },
+		func() { l.Info("message", logport.Format("%(x)s from "+furl), "x", 1) },
+		func() { l.Info("message", logport.Umid(furl)) },
+		func() { lp.Log(ctx, slog.LevelInfo, furl, slog.String("key", furl), slog.Duration("d", 1500*time.Millisecond)) },
+		func() { lp.DeclareIncident(ctx, furl) },
+	} {
+		log()
+	}
+	for _, e := range events(lp) {
+		line := string(e.AppendJSON(nil))
+		if strings.Contains(line, "secretname") || strings.Contains(line, "1.2.3.4") {
+			t.Errorf("a FURL is recorded: %s", line)
+		}
+		if !strings.Contains(line, "pb://abcdefgh@") {
+			t.Errorf("the TubID is not recorded: %s", line)
+		}
+		if d, ok := e.Get("d"); ok && d != "1.5s" {
+			t.Errorf("the duration beside a FURL is %v", d)
+		}
+	}
+}
+
 func TestRedact(t *testing.T) {
 	lp := open(t, logport.Config{Listen: "off", Redact: func(groups []string, a slog.Attr) slog.Attr {
 		switch {

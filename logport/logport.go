@@ -411,6 +411,9 @@ func (lp *Logport) finish(ctx context.Context, b []byte, level event.Level, p *p
 	if int32(level) < f.threshold.Load() {
 		return event.NoNum
 	}
+	if mayHoldFURL(b) {
+		b = maskRecord(slices.Clone(b))
+	}
 	if len(b) > lp.rings.maxRecord {
 		b = shrink(slices.Clone(b), lp.rings.maxRecord)
 	}
@@ -574,7 +577,7 @@ func (lp *Logport) setRing(facility string, level event.Level, size ringSize) {
 func (lp *Logport) DeclareIncident(ctx context.Context, reason string, attrs ...slog.Attr) event.Num {
 	p := noPlacing
 	p.declared = true
-	b := event.AppendRecord(nil, lp.clock.now(), event.Weird, maskFURLs(reason))
+	b := event.AppendRecord(nil, lp.clock.now(), event.Weird, reason)
 	for _, a := range attrs {
 		b = lp.appendTop(b, &p, &a)
 	}

@@ -44,7 +44,7 @@ func (lp *Logport) Panicked(ctx context.Context, v any, attrs ...slog.Attr) even
 		{Key: "str", Value: fmt.Sprintf("panic: %s (%s)\n%s", text, kind, trace)},
 		{Key: "traceback", Value: trace},
 	}
-	b := event.AppendRecord(nil, lp.clock.now(), event.Bad, "panic: "+maskFURLs(text))
+	b := event.AppendRecord(nil, lp.clock.now(), event.Bad, "panic: "+text)
 	b = event.AppendValue(event.AppendKey(b, "failure"), maskAll(failure))
 	b = event.AppendInt(event.AppendKey(b, "isError"), 1)
 	p := noPlacing
