@@ -234,8 +234,9 @@ func (c *conn) lastWords(err error) {
 	hangUp(c.nc)
 }
 
-// flushed waits until everything queued is written, for at most d.
-func (c *conn) flushed(d time.Duration) {
+// flushed waits until everything queued is written, for at most d, and reports
+// whether it is.
+func (c *conn) flushed(d time.Duration) bool {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()
 	c.mu.Lock()
@@ -249,11 +250,12 @@ func (c *conn) flushed(d time.Duration) {
 		select {
 		case <-idle:
 		case <-timeout.C:
-			return
+			return false
 		}
 		c.mu.Lock()
 	}
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	return !c.t.writing
 }
 
 // kick sees to it that what was queued is written. mu is held.
@@ -547,8 +549,10 @@ func (c *conn) drain(ctx context.Context, cause error) (finished bool) {
 	c.t.lingering = true
 	finished = c.t.running == 0
 	c.mu.Unlock()
-	c.flushed(time.Second)
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && !c.isDead() {
+	// A peer that reads nothing is given no polite end: TLS would wait to say it
+	// until the writer's own deadline.
+	written := c.flushed(time.Second)
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && written && !c.isDead() {
 		// The peer closes when it sees the end; until then its own last bytes
 		// are read, so that ours are not lost.
 		half.CloseWrite()

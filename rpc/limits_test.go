@@ -44,6 +44,26 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// TestCloseUnread: closing does not wait for a peer that reads nothing.
+func TestCloseUnread(t *testing.T) {
+	server := newServer(t, rpc.Config{Limits: rpc.Limits{Pause: 1 << 10}})
+	release := make(chan struct{})
+	defer close(release)
+	f := register(t, server, &rpc.Methods{Map: methods{"wait": func(*rpc.Call) (any, error) { <-release; return nil, nil }}}, "")
+	client := newTub(t, rpc.Config{})
+	r := connect(t, client, f)
+	for _, size := range []int{0, 2 << 10, 64 << 20} { // one runs, one fills the queue, one is left in the sockets
+		if err := r.Send("wait", rpc.Pos(make([]byte, size))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now()
+	client.Close()
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+}
+
 // TestPauseLetsAnswersThrough: a method that calls back to its caller gets its
 // answer, even if more calls than are read otherwise stand before it.
 func TestPauseLetsAnswersThrough(t *testing.T) {
