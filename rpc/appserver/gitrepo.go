@@ -37,6 +37,10 @@ func ConnectGit(ctx context.Context, service *rpc.Remote, program GitProgram, pr
 	return execute(ctx, service, "connect", []any{string(program), protocol}, in, stdout, stderr)
 }
 
+// gitGrace is for git to end by itself when its client has gone. At the end of its
+// input it removes what it has of a push; a signal makes it leave that to git gc.
+const gitGrace = time.Second
+
 // A gitRepo is a git-repo service: it runs git's own programs on one repository.
 // The client chooses the program and the protocol's version, and nothing else.
 type gitRepo struct {
@@ -70,7 +74,7 @@ func newGitRepo(at Place, args []string) (Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.runner = &runner{at: at, dir: dir, acceptStdin: true, sendStdout: true, sendStderr: true, logStderr: true}
+	g.runner = &runner{at: at, dir: dir, acceptStdin: true, sendStdout: true, sendStderr: true, logStderr: true, grace: gitGrace}
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.Methods = &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"connect": g.connect}}
 	return g, nil

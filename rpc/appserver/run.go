@@ -34,6 +34,7 @@ type runner struct {
 	acceptStdin, sendStdout, sendStderr bool
 	logStdin, logStdout, logStderr      bool
 	timeout                             time.Duration // of one run; 0 is none
+	grace                               time.Duration // for a run to end by the end of its input, before SIGTERM
 	turn                                chan struct{} // with --lock, holds the one that runs
 
 	stop context.CancelFunc
@@ -240,6 +241,11 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 		case <-ctx.Done():
 		}
 		p.log.Info("ending the command", "cause", context.Cause(ctx))
+		select {
+		case <-ended:
+			return
+		case <-time.After(p.grace):
+		}
 		_ = syscall.Kill(group, syscall.SIGTERM)
 		select {
 		case <-ended:
