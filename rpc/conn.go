@@ -99,6 +99,7 @@ type tables struct {
 	running   int           // methods that run
 	lookups   int           // names being looked up by the application
 	resume    sync.Cond     // on mu: the reader may go on
+	paused    bool          // the reader waits for that
 	idle      chan struct{} // closed when methods or writes have come to an end; nil if nobody waits
 	draining  bool          // no new calls are accepted
 	lingering bool          // what is queued may still be written, nothing new
@@ -491,7 +492,7 @@ func (c *conn) sendNow(m *message) error {
 func (c *conn) watch() {
 	ping, cut := c.tub.cfg.KeepaliveTimeout, c.tub.cfg.DisconnectTimeout
 	if ping > 0 {
-		c.every(ping, func() {
+		c.every(ping, func(bool) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if !c.t.dead && len(c.t.out) == 0 {
@@ -501,12 +502,17 @@ func (c *conn) watch() {
 		})
 	}
 	if cut > 0 {
-		c.every(cut, func() { c.shutdown(errSilent) })
+		c.every(cut, func(paused bool) {
+			if !paused { // or it may well have spoken
+				c.shutdown(errSilent)
+			}
+		})
 	}
 }
 
-// every calls f whenever nothing was heard for d. It ends with the connection.
-func (c *conn) every(d time.Duration, f func()) {
+// every calls f whenever nothing was heard for d, and says whether that is
+// because the reader is paused. It ends with the connection.
+func (c *conn) every(d time.Duration, f func(paused bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.t.dead {
@@ -514,9 +520,12 @@ func (c *conn) every(d time.Duration, f func()) {
 	}
 	var timer *time.Timer // set before the function below gets the lock
 	timer = time.AfterFunc(d, func() {
+		c.mu.Lock()
+		paused := c.t.paused // asked before heard, which the end of a pause sets
+		c.mu.Unlock()
 		left := d - time.Duration(c.tub.now()-c.heard.Load())
 		if left <= 0 {
-			f()
+			f(paused)
 			left = d
 		}
 		c.mu.Lock()

@@ -307,6 +307,105 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
+// TestKeepalivePaused: a peer that is not read, because its calls wait for a
+// method, is not taken for silent; when it is read again its silence counts.
+func TestKeepalivePaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := make(pipes)
+		server := newTub(t, rpc.Config{
+			KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, Limits: rpc.Limits{Pause: 1 << 10},
+		})
+		client := newTub(t, rpc.Config{
+			KeepaliveTimeout: -1,
+			Dialers:          dialers{"tcp": func(ctx context.Context, _ string) (net.Conn, error) { return ln.dial(ctx) }},
+		})
+		if err := errors.Join(server.Serve(ln), server.SetLocation("tcp:h:1")); err != nil {
+			t.Fatal(err)
+		}
+		slow := func(*rpc.Call) (any, error) { time.Sleep(time.Hour); return nil, nil }
+		r := connect(t, client, register(t, server, &rpc.Methods{Map: methods{"slow": slow}}, ""))
+		var calls []*rpc.Pending
+		for range 3 { // one runs, one fills the queue, one is not read
+			calls = append(calls, r.Start("slow", rpc.Pos(make([]byte, 2<<10))))
+		}
+		for i, c := range calls {
+			if err := c.Result(nil); err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		}
+		time.Sleep(time.Hour) // pings are answered
+		if !r.IsConnected() {
+			t.Errorf("an idle peer was dropped: %v", r.Err())
+		}
+	})
+}
+
+// pipes is a listener whose connections need no socket, which would stop the
+// bubble's clock.
+type pipes chan net.Conn
+
+func (p pipes) dial(ctx context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p <- newQueued(far):
+		return newQueued(near), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// queued is one end of a pipe whose writes do not wait for the other end, which
+// may be writing too.
+type queued struct {
+	net.Conn
+	out    chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newQueued(c net.Conn) *queued {
+	q := &queued{Conn: c, out: make(chan []byte, 1000), closed: make(chan struct{})}
+	go func() { // ends with Close
+		for {
+			select {
+			case b := <-q.out:
+				q.Conn.Write(b)
+			case <-q.closed:
+				return
+			}
+		}
+	}()
+	return q
+}
+
+func (q *queued) Write(b []byte) (int, error) {
+	select {
+	case q.out <- bytes.Clone(b):
+		return len(b), nil
+	case <-q.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// What is queued is written whenever the other end reads.
+func (q *queued) SetWriteDeadline(time.Time) error { return nil }
+func (q *queued) SetDeadline(t time.Time) error    { return q.SetReadDeadline(t) }
+
+func (q *queued) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return q.Conn.Close()
+}
+
 // TestNegotiationTimeout: who opens a connection and says nothing loses it.
 func TestNegotiationTimeout(t *testing.T) {
 	server := newServer(t, rpc.Config{NegotiationTimeout: 50 * time.Millisecond})

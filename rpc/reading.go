@@ -366,12 +366,17 @@ func (r *reading) thirdObject() (any, error) {
 }
 
 // mayRead waits while too many calls wait for delivery and none of the methods
-// that run can be waiting for an answer.
+// that run can be waiting for an answer. The peer's silence counts from then on.
 func (c *conn) mayRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.t.queued >= c.tub.cfg.Limits.Pause && !c.t.dead && !(c.t.running > 0 && len(c.t.pending) > 0) {
+		c.t.paused = true
 		c.t.resume.Wait()
+	}
+	if c.t.paused {
+		c.t.paused = false
+		c.heard.Store(c.tub.now())
 	}
 }
 

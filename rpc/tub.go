@@ -31,7 +31,7 @@ type Config struct {
 	Limits      Limits // zero fields mean their defaults
 
 	KeepaliveTimeout   time.Duration // silence after which the peer is pinged; default 240s, negative never
-	DisconnectTimeout  time.Duration // silence after which the connection is closed; default never
+	DisconnectTimeout  time.Duration // silence while it is read after which the connection is closed; default never
 	DialTimeout        time.Duration // for all hints of a FURL together; default 120s
 	RetryDelay         time.Duration // before a Reconnector's first retry; default 1s
 	NegotiationTimeout time.Duration // from an accepted connection to the end of its negotiation; default 120s
