@@ -311,19 +311,9 @@ func TestKeepalive(t *testing.T) {
 // method, is not taken for silent; when it is read again its silence counts.
 func TestKeepalivePaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := make(pipes)
-		server := newTub(t, rpc.Config{
+		r := slowOverPipe(t, rpc.Config{KeepaliveTimeout: -1}, rpc.Config{
 			KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, Limits: rpc.Limits{Pause: 1 << 10},
 		})
-		client := newTub(t, rpc.Config{
-			KeepaliveTimeout: -1,
-			Dialers:          dialers{"tcp": func(ctx context.Context, _ string) (net.Conn, error) { return ln.dial(ctx) }},
-		})
-		if err := errors.Join(server.Serve(ln), server.SetLocation("tcp:h:1")); err != nil {
-			t.Fatal(err)
-		}
-		slow := func(*rpc.Call) (any, error) { time.Sleep(time.Hour); return nil, nil }
-		r := connect(t, client, register(t, server, &rpc.Methods{Map: methods{"slow": slow}}, ""))
 		var calls []*rpc.Pending
 		for range 3 { // one runs, one fills the queue, one is not read
 			calls = append(calls, r.Start("slow", rpc.Pos(make([]byte, 2<<10))))
@@ -338,6 +328,30 @@ func TestKeepalivePaused(t *testing.T) {
 			t.Errorf("an idle peer was dropped: %v", r.Err())
 		}
 	})
+}
+
+// TestPingDuringCall: a ping is answered at once, whatever method runs.
+func TestPingDuringCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := slowOverPipe(t, rpc.Config{KeepaliveTimeout: time.Minute, DisconnectTimeout: time.Minute + time.Millisecond}, rpc.Config{})
+		if err := r.Call(context.Background(), "slow", rpc.Args{}, nil); err != nil {
+			t.Errorf("a call of an hour: %v", err)
+		}
+	})
+}
+
+// slowOverPipe returns a reference to an object, in a bubble, whose method slow
+// takes an hour.
+func slowOverPipe(t *testing.T, clientConfig, serverConfig rpc.Config) *rpc.Remote {
+	t.Helper()
+	ln := make(pipes)
+	clientConfig.Dialers = dialers{"tcp": func(ctx context.Context, _ string) (net.Conn, error) { return ln.dial(ctx) }}
+	server, client := newTub(t, serverConfig), newTub(t, clientConfig)
+	if err := errors.Join(server.Serve(ln), server.SetLocation("tcp:h:1")); err != nil {
+		t.Fatal(err)
+	}
+	slow := func(*rpc.Call) (any, error) { time.Sleep(time.Hour); return nil, nil }
+	return connect(t, client, register(t, server, &rpc.Methods{Map: methods{"slow": slow}}, ""))
 }
 
 // pipes is a listener whose connections need no socket, which would stop the
