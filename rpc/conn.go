@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/bits"
 	"net"
 	"slices"
 	"sync"
@@ -280,16 +281,52 @@ func (c *conn) makeRoom() {
 // its queue for ever.
 const writeStall = 2 * time.Minute
 
-// maxSpare is the largest write buffer that is kept for the next write.
-const maxSpare = 1 << 20
+// maxSpare is the largest write buffer that a connection keeps for its next write;
+// larger ones are shared by all, in largeBuffers, up to maxShared.
+const (
+	maxSpare  = 64 << 10
+	maxShared = 16 << 20
+)
+
+var largeBuffers sync.Pool // of *[]byte
+
+// grown returns b with room for n bytes more.
+func grown(b []byte, n int) []byte {
+	need := len(b) + n
+	if need <= cap(b) {
+		return b
+	}
+	if need <= maxSpare {
+		return slices.Grow(b, n)
+	}
+	large, _ := largeBuffers.Get().(*[]byte)
+	if large == nil || cap(*large) < need {
+		large = new(make([]byte, 0, 1<<bits.Len(uint(need))))
+	}
+	bigger := append((*large)[:0], b...)
+	recycle(b)
+	return bigger
+}
+
+// recycle returns what a connection keeps of a buffer that it has written: itself
+// or nothing.
+func recycle(b []byte) []byte {
+	if cap(b) <= maxSpare {
+		return b[:0]
+	}
+	if cap(b) <= maxShared {
+		largeBuffers.Put(&b)
+	}
+	return nil
+}
 
 func (c *conn) writeLoop() {
 	var until time.Time // of the write deadline
 	var buf []byte
 	for {
 		c.mu.Lock()
-		if buf != nil && cap(buf) <= maxSpare {
-			c.t.spare = buf[:0]
+		if buf != nil {
+			c.t.spare = recycle(buf)
 		}
 		if len(c.t.released) > 0 && !c.t.dead {
 			c.giveBack()
@@ -428,7 +465,7 @@ func (c *conn) queue(m *message) {
 		c.t.spare = nil
 	}
 	if n := m.Len(); n > 1<<10 {
-		c.t.out = slices.Grow(c.t.out, n)
+		c.t.out = grown(c.t.out, n)
 	}
 	var slot func([]byte, uint64, int) []byte
 	if len(m.slots) > 0 {

@@ -342,6 +342,36 @@ func TestReferenceCounts(t *testing.T) {
 	workers.Wait()
 }
 
+// TestStartInto: an answer that fits takes the memory it is given, another one
+// its own, and the bytes are right either way.
+func TestStartInto(t *testing.T) {
+	f := register(t, newServer(t, rpc.Config{}), &rpc.Methods{Map: methods{"echo": echo}}, "")
+	r := connect(t, newTub(t, rpc.Config{}), f)
+	for _, c := range []struct {
+		answer, memory int
+		given          bool
+	}{
+		{answer: 100_000, memory: 100_000, given: true},
+		{answer: 256 << 10, memory: 256 << 10, given: true},
+		{answer: 5000, memory: 100_000, given: true},
+		{answer: 100_001, memory: 100_000},
+		{answer: 300_000, memory: 300_000},
+		{answer: 10, memory: 100_000},
+		{answer: 0, memory: 100_000},
+	} {
+		want := bytes.Repeat([]byte{0xa5}, c.answer)
+		into := make([]byte, c.memory)
+		p := r.StartInto("echo", rpc.Pos(want), into)
+		var got []byte
+		if err := p.Result(&got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("an answer of %d bytes: %d bytes, %v", c.answer, len(got), err)
+		}
+		if given := len(got) > 0 && &got[0] == &into[0]; given != c.given {
+			t.Errorf("an answer of %d bytes is in the %d bytes it was given: %v", c.answer, c.memory, given)
+		}
+	}
+}
+
 // TestBorrow: a Borrower's byte strings are whole while its method runs and in
 // its answer, however many calls share their memory.
 func TestBorrow(t *testing.T) {

@@ -238,6 +238,10 @@ func (r *reading) answer(k banana.Kind) error {
 	if p == nil {
 		return r.skip(nil)
 	}
+	if p.into != nil {
+		r.d.Alloc = p.alloc
+		defer func() { r.d.Alloc = nil }()
+	}
 	v, err := r.d.Value()
 	if err == nil {
 		err = r.d.End("answer")

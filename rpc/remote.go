@@ -30,7 +30,7 @@ type Remote struct {
 // for a value that may not be sent or accepted, [ErrDeadReference] if the
 // connection is or gets lost, or ctx's; the peer is not told when ctx ends.
 func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) error {
-	p, err := r.start(ctx, method, args)
+	p, err := r.start(ctx, method, args, nil)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,13 @@ func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) 
 // Start sends a call, after those started before, and leaves waiting for the
 // answer to the Pending. It waits itself only while more than Limits.Queue
 // bytes wait to be written to this peer.
-func (r *Remote) Start(method string, args Args) *Pending {
-	p, err := r.start(context.Background(), method, args)
+func (r *Remote) Start(method string, args Args) *Pending { return r.StartInto(method, args, nil) }
+
+// StartInto is Start with memory for the answer: if that is a byte string of
+// between 4 and 256 KiB that fits, Result gives a part of into. Until Done is
+// closed into is the connection's, also when nobody waits for the answer any more.
+func (r *Remote) StartInto(method string, args Args, into []byte) *Pending {
+	p, err := r.start(context.Background(), method, args, into)
 	if err != nil {
 		p = &Pending{method: method, done: make(chan struct{})}
 		p.complete(nil, err)
@@ -72,8 +77,8 @@ func (r *Remote) Send(method string, args Args) error {
 	return err
 }
 
-func (r *Remote) start(ctx context.Context, method string, args Args) (*Pending, error) {
-	p := &Pending{c: r.c, remote: r, id: r.c.reqs.Add(1), method: method, done: make(chan struct{})}
+func (r *Remote) start(ctx context.Context, method string, args Args, into []byte) (*Pending, error) {
+	p := &Pending{c: r.c, remote: r, id: r.c.reqs.Add(1), method: method, into: into, done: make(chan struct{})}
 	m, err := r.encode(p.id, method, args)
 	if err != nil {
 		return nil, err
@@ -176,6 +181,7 @@ type Pending struct {
 	id     uint64
 	method string
 	imp    *imported // of a decref, whose answer only the connection wants
+	into   []byte    // memory for the answer, or nil; the reader's
 
 	done  chan struct{}
 	value any // these two are set before done is closed
@@ -189,6 +195,16 @@ func (p *Pending) complete(v any, err error) {
 	if p.imp != nil && p.c != nil {
 		p.c.gaveBack(p.imp)
 	}
+}
+
+// alloc is the reader's Alloc while it reads the answer.
+func (p *Pending) alloc(n int) []byte {
+	b := p.into
+	p.into = nil
+	if len(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n:n]
 }
 
 // Done is closed when Result would not wait.
