@@ -10,6 +10,10 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
+// maxBlock is how much of a file is sent at once; the original's server asks for
+// as much.
+const maxBlock = 1 << 20
+
 // Upload stores what in gives under name in the directory of an upload-file
 // service. progress, if not nil, is called with the bytes sent so far, one call
 // after the other. It returns when the server has the whole file.
@@ -17,6 +21,7 @@ func Upload(ctx context.Context, service *rpc.Remote, name string, in io.Reader,
 	// The original's server asks for one block after the other, ours for some
 	// ahead; calls of one connection come one after the other anyway.
 	var sent int64
+	var block []byte // encoded before the next call
 	source := &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){
 		"read": func(c *rpc.Call) (any, error) {
 			args, err := c.Require("size")
@@ -30,8 +35,10 @@ func Upload(ctx context.Context, service *rpc.Remote, name string, in io.Reader,
 			if size < 1 {
 				return nil, rpc.Errorf("builtins.ValueError", "size %d", size)
 			}
-			block := make([]byte, min(size, blockSize))
-			n, err := io.ReadFull(in, block)
+			if size = min(size, maxBlock); size > len(block) {
+				block = make([]byte, size)
+			}
+			n, err := io.ReadFull(in, block[:size])
 			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 				return nil, err
 			}

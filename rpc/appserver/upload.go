@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	blockSize    = 1 << 20         // bytes asked for at once; the original asks for as much
-	blocksAhead  = 4               // blocks asked for before the first has come; measured: more brings nothing
+	blockSize    = 256 << 10       // bytes asked for at once: what an answer reads into memory given to it
+	blocksAhead  = 8               // blocks asked for before the first has come; measured: more brings nothing
 	stallTimeout = 2 * time.Minute // without a block after which an upload is given up
 	partial      = ".partial"      // ends the name of a file that is not whole yet
 	markPrefix   = "upload-"       // begins the names of the marks in the private directory
@@ -248,12 +248,21 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 // fetch copies what source.read gives to w, up to the empty block at the end. It
 // asks for some blocks ahead; what was asked for behind the end is empty too.
 func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err error) {
-	var ahead []*rpc.Pending
+	type request struct {
+		*rpc.Pending
+		buf []byte
+	}
+	var ahead []request
+	var spare []byte // of the block before
 	stall := time.NewTimer(stallTimeout)
 	defer stall.Stop()
 	for end := false; ; {
 		for !end && len(ahead) < blocksAhead {
-			ahead = append(ahead, source.Start("read", rpc.Pos(blockSize)))
+			buf := spare
+			if spare = nil; buf == nil {
+				buf = make([]byte, blockSize)
+			}
+			ahead = append(ahead, request{source.StartInto("read", rpc.Pos(blockSize), buf), buf})
 		}
 		if len(ahead) == 0 {
 			return n, nil
@@ -284,5 +293,6 @@ func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err e
 			return n, err
 		}
 		n += int64(len(block))
+		spare = next.buf
 	}
 }
