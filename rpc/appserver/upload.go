@@ -39,14 +39,16 @@ type uploader struct {
 	target         string
 	mode           fs.FileMode
 	subdirectories bool
+	maxSize, quota int64 // bytes of one file, and of all in the target directory; 0 is no limit
 
-	mu   sync.Mutex
-	busy map[string]bool // guarded by mu; names being uploaded
+	mu     sync.Mutex
+	coming map[string]int64 // guarded by mu; by name, the bytes that came of each file being uploaded
+	there  int64            // guarded by mu; bytes of all other files, when they were last counted
 }
 
-// newUploader makes a service from [--mode MODE] [--allow-subdirectories] DIR.
+// newUploader makes a service from [options] DIR.
 func newUploader(at Place, args []string) (Service, error) {
-	u := &uploader{at: at, mode: 0o644, busy: map[string]bool{}}
+	u := &uploader{at: at, mode: 0o644, coming: map[string]int64{}}
 	opts := &optionScanner{args: args}
 	for opts.next() {
 		switch opts.name {
@@ -58,6 +60,10 @@ func newUploader(at Place, args []string) (Service, error) {
 			u.mode = n
 		case "--allow-subdirectories":
 			u.subdirectories = true
+		case "--max-size":
+			u.maxSize = opts.size()
+		case "--quota":
+			u.quota = opts.size()
 		default:
 			opts.unknown()
 		}
@@ -180,18 +186,11 @@ func (u *uploader) putfile(c *rpc.Call) (any, error) {
 		log.Warn("upload refused", "err", err)
 		return nil, err
 	}
-	u.mu.Lock()
-	taken := u.busy[name]
-	u.busy[name] = true
-	u.mu.Unlock()
-	if taken {
-		return nil, fmt.Errorf("%q is being uploaded by somebody else", name)
+	if err := u.begin(name); err != nil {
+		log.Warn("upload refused", "err", err)
+		return nil, err
 	}
-	defer func() {
-		u.mu.Lock()
-		delete(u.busy, name)
-		u.mu.Unlock()
-	}()
+	defer u.end(name)
 	n, err := u.store(ctx, name, source)
 	if err != nil {
 		log.Warn("upload failed", "bytes", n, "err", err)
@@ -203,46 +202,77 @@ func (u *uploader) putfile(c *rpc.Call) (any, error) {
 
 // store writes the file. On any error nothing of it is left.
 func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (n int64, err error) {
-	root, err := os.OpenRoot(u.target)
+	dir, err := u.openDir(path.Dir(name))
 	if err != nil {
 		return 0, err
 	}
-	defer root.Close()
-	if err := root.MkdirAll(path.Dir(name), 0o777); err != nil {
-		return 0, err
-	}
-	tmp := name + partial
+	defer dir.Close()
 	mark := filepath.Join(u.at.Dir, markPrefix+rand.Text())
-	if err := os.WriteFile(mark, []byte(tmp), 0o600); err != nil {
+	if err := os.WriteFile(mark, []byte(name+partial), 0o600); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.Remove(mark)) }()
 
 	// A new file, whatever stands under that name: what the original left of a
 	// broken upload, or a link somebody planted.
-	if err := root.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	base := path.Base(name)
+	tmp := base + partial
+	if err := dir.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := dir.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
 	}
-	n, err = fetch(ctx, source, f)
+	n, err = fetch(ctx, source, allowed{u, name, f})
 	if err == nil {
-		err = errors.Join(f.Chmod(u.mode), f.Sync())
+		err = errors.Join(f.Chmod(u.mode), f.Sync(), unmoved(dir, tmp, f))
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = root.Rename(tmp, name)
+		err = u.arrive(name, func() error { return dir.Rename(tmp, base) })
 	}
 	if err != nil {
-		return n, errors.Join(err, root.Remove(tmp))
+		if e := dir.Remove(tmp); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+		return n, err
 	}
-	dir, err := root.Open(path.Dir(name))
+	d, err := dir.Open(".")
 	if err != nil {
 		return n, err
 	}
-	return n, errors.Join(dir.Sync(), dir.Close())
+	return n, errors.Join(d.Sync(), d.Close())
+}
+
+// openDir returns a directory in the target directory, which it makes if need
+// be. What is stored there is, whatever stands under its name by then.
+func (u *uploader) openDir(name string) (*os.Root, error) {
+	root, err := os.OpenRoot(u.target)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(name, 0o777); err != nil {
+		return nil, err
+	}
+	return root.OpenRoot(name)
+}
+
+// unmoved returns an error unless f still stands under its name.
+func unmoved(dir *os.Root, name string, f *os.File) error {
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := dir.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(mine, there) {
+		return fmt.Errorf("%s was replaced by somebody else", name)
+	}
+	return nil
 }
 
 // fetch copies what source.read gives to w, up to the empty block at the end. It
