@@ -2,6 +2,9 @@ package appserver
 
 import (
 	"fmt"
+	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -54,6 +57,28 @@ func (s *optionScanner) duration() time.Duration {
 		s.err = fmt.Errorf("option %s: %q is no duration like 30s or 5m", s.name, text)
 	}
 	return d
+}
+
+var sizeForm = regexp.MustCompile(`^([0-9]+) ?(?:([KMGT])(?:iB)?)?$`)
+
+// size returns the option's value as a positive number of bytes: 500000, 500M or
+// 500 MiB, each unit being 1024 of the one before.
+func (s *optionScanner) size() int64 {
+	text := s.text()
+	if s.err != nil {
+		return 0
+	}
+	if m := sizeForm.FindStringSubmatch(text); m != nil {
+		shift := 10 * (1 + strings.Index("KMGT", m[2]))
+		if m[2] == "" {
+			shift = 0
+		}
+		if n, err := strconv.ParseInt(m[1], 10, 64); err == nil && n > 0 && n <= math.MaxInt64>>shift {
+			return n << shift
+		}
+	}
+	s.err = fmt.Errorf("option %s: %q is no size like 500M or 2G", s.name, text)
+	return 0
 }
 
 func (s *optionScanner) unknown() { s.err = fmt.Errorf("option %s not recognized", s.name) }
