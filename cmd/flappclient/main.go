@@ -117,7 +117,7 @@ func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) 
 	if err != nil {
 		return err
 	}
-	return appserver.Use(ctx, furl, use)
+	return appserver.Use(ctx, furl, 0, use)
 }
 
 func newUploadCommand(c *client) *cobra.Command {

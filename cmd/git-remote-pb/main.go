@@ -153,7 +153,7 @@ func (h *helper) connect(ctx context.Context, program appserver.GitProgram) erro
 		protocol = 0 // there is no version 2 of it, and git itself asks for 0 then
 	}
 	var exit appserver.Exit
-	err := appserver.Use(ctx, h.furl, func(service *rpc.Remote) (err error) {
+	err := appserver.Use(ctx, h.furl, 0, func(service *rpc.Remote) (err error) {
 		// The rest of what git says is for the program.
 		exit, err = appserver.ConnectGit(ctx, service, program, protocol, h.in, &greeting{w: h.out}, h.errw)
 		return err
@@ -187,7 +187,7 @@ func (g *greeting) Write(p []byte) (int, error) {
 	return g.w.Write(p)
 }
 
-// explain says in the user's words what the server means.
+// explain says in the user's words what the server means, or its silence.
 func (h *helper) explain(err error) error {
 	var why string
 	switch {
@@ -197,6 +197,8 @@ func (h *helper) explain(err error) error {
 		why = "the server does not know this FURL: its service was removed, or has a new FURL"
 	case errors.Is(err, rpc.RemoteType("builtins.AttributeError")):
 		why = "this FURL is not that of a git repository"
+	case errors.Is(err, context.DeadlineExceeded):
+		why = "the server does not answer"
 	default:
 		return err
 	}

@@ -51,11 +51,11 @@ func Run(ctx context.Context, cfg Config) error {
 		KeyFile: filepath.Join(s.dir.path, keyFile),
 		Lookup:  s.lookup,
 		Limits:  rpc.Limits{Token: 16 << 20, Message: 32 << 20, Values: 1 << 16, Depth: 32, Queue: 8 << 20, Calls: 64},
-		// A client that has gone while its command takes no more input is found
-		// out by a ping that fails. There is no DisconnectTimeout: one that waits
-		// for its command is silent too, for as long as the command likes.
-		KeepaliveTimeout: 15 * time.Second,
-		Log:              s.log,
+		// A client that has gone while its command takes no more input is not
+		// heard to go: it is found out by a ping that fails.
+		KeepaliveTimeout:  15 * time.Second,
+		DisconnectTimeout: giveUp,
+		Log:               s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("appserver: %w", err)

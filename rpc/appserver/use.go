@@ -1,6 +1,7 @@
 package appserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -10,19 +11,23 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
+// giveUp is the silence after which the other side counts as gone. It is taste.
+const giveUp = 3 * time.Minute
+
 // Use connects to the service that furl names, calls use with it, and ends the
 // connection.
 //
 // A server that cannot be reached is given up after half a minute, one that does
-// not answer after a minute. One that vanishes later is found out by pings, once
-// the system gives up sending them; silence alone is no reason, for a command may
-// be silent.
+// not answer after a minute, and one that later answers no ping for silence, or
+// for three minutes if that is 0. A command may be silent for as long as it likes.
 //
 // Errors are those of [rpc.Tub.Connect] and of use.
-func Use(ctx context.Context, furl rpc.FURL, use func(service *rpc.Remote) error) error {
+func Use(ctx context.Context, furl rpc.FURL, silence time.Duration, use func(service *rpc.Remote) error) error {
+	silence = cmp.Or(silence, giveUp)
 	tub, err := rpc.NewTub(rpc.Config{
-		DialTimeout:      30 * time.Second,
-		KeepaliveTimeout: time.Minute,
+		DialTimeout:       30 * time.Second,
+		KeepaliveTimeout:  silence / 3,
+		DisconnectTimeout: silence,
 	})
 	if err != nil {
 		return err
