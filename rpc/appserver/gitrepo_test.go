@@ -18,6 +18,9 @@ import (
 // git runs git here and returns what it printed.
 func git(t *testing.T, args ...string) string {
 	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("there is no git")
+	}
 	cmd := exec.CommandContext(t.Context(), "git", args...)
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
 	out, err := cmd.CombinedOutput()
@@ -82,8 +85,8 @@ func TestGitRepoAdd(t *testing.T) {
 // git gets nothing else of it, and nothing of the FURL.
 func TestGitRepoRefuses(t *testing.T) {
 	seen := filepath.Join(t.TempDir(), "seen")
-	fakeGit(t, `{ echo "$@"; env; } >>`+seen)
 	d, repo := newDir(t), bareRepo(t)
+	fakeGit(t, `{ echo "$@"; env; } >>`+seen)
 	t.Setenv("GIT_DIR", "/elsewhere")
 	t.Setenv("GIT_CONFIG_PARAMETERS", "'core.pager=false'")
 	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
@@ -152,9 +155,9 @@ func TestGitRepoRefuses(t *testing.T) {
 
 // A program that speaks as much as it is spoken to, at the same time.
 func TestGitRepoDuplex(t *testing.T) {
+	d, repo := newDir(t), bareRepo(t)
 	fakeGit(t, "exec cat")
-	d := newDir(t)
-	furl := add(t, d, "git-repo", bareRepo(t))
+	furl := add(t, d, "git-repo", repo)
 	serve(t, d)
 	sent := random(40 << 20)
 	var got bytes.Buffer
