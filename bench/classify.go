@@ -68,7 +68,7 @@ func benchClassify(r *report) {
 }
 
 func classifyFiles(r *report, dir string) error {
-	bin, err := buildFlogtool(dir)
+	bin, err := buildCommand(dir, "flogtool")
 	if err != nil {
 		return err
 	}

@@ -75,13 +75,13 @@ func makeLog(n int) []byte {
 	return b
 }
 
-// buildFlogtool builds our flogtool into dir.
-func buildFlogtool(dir string) (string, error) {
-	bin := filepath.Join(dir, "flogtool")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/flogtool")
+// buildCommand builds one of our commands into dir.
+func buildCommand(dir, name string) (string, error) {
+	bin := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/"+name)
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build flogtool: %v: %s", err, out)
+		return "", fmt.Errorf("build %s: %v: %s", name, err, out)
 	}
 	return bin, nil
 }
@@ -132,7 +132,7 @@ func benchFiles(r *report) {
 		return
 	}
 	defer os.RemoveAll(dir)
-	bin, err := buildFlogtool(dir)
+	bin, err := buildCommand(dir, "flogtool")
 	if err != nil {
 		r.Errorf("%v", err)
 		return
