@@ -147,14 +147,20 @@ func newAddCommand() *cobra.Command {
 		Example: "  flappserver add fs upload-file --mode 0640 /srv/incoming\n" +
 			"  flappserver add -c nightly fs run-command --accept-stdin /srv sh -c 'cat > dump'",
 		Long: "add prints the FURL of a new service. The types and their arguments:\n\n" +
-			"  upload-file [--mode MODE] [--allow-subdirectories] DIR\n" +
-			"      store files in DIR; MODE is octal if it begins with 0; default 0644\n" +
+			"  upload-file [options] DIR\n" +
+			"      store files in DIR\n" +
+			"      --mode MODE  of the files, octal if it begins with 0 (default: 0644)\n" +
+			"      --allow-subdirectories  in subdirectories too, which are made\n" +
+			"      --max-size SIZE  refuse larger files; bytes, or 500M, 2G\n" +
+			"      --quota SIZE  refuse what would make all files in DIR more than that\n" +
 			"  run-command [options] DIR COMMAND...\n" +
 			"      run COMMAND in DIR; the client can influence nothing of it\n" +
 			"      --accept-stdin  take standard input (default: --no-stdin)\n" +
 			"      --no-stdout, --no-stderr  do not send it (default: --send-stdout, --send-stderr)\n" +
 			"      --log-stdin, --log-stdout, --no-log-stderr  what the server's log gets\n" +
 			"      --lock  one run at a time, others wait\n" +
+			"      --merge  as --lock, and all who wait share the next run: each gets its\n" +
+			"          output and exit code; not with --accept-stdin\n" +
 			"      --timeout DURATION  end a run after so long, such as 30s\n" +
 			"  git-repo [--read-only] REPO\n" +
 			"      let git clone, fetch and push REPO, by git-remote-pb; --read-only: no push",

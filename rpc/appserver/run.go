@@ -36,10 +36,15 @@ type runner struct {
 	timeout                             time.Duration // of one run; 0 is none
 	grace                               time.Duration // for a run to end by the end of its input, before SIGTERM
 	turn                                chan struct{} // with --lock, holds the one that runs
+	merge                               bool          // requests that wait share the next run
 
 	stop context.CancelFunc
 	life context.Context // ends with Close; calls join it with their own
 	runs sync.WaitGroup
+
+	mu       sync.Mutex
+	requests int    // guarded by mu; under way
+	next     *party // guarded by mu; who shares the next run; nil if nobody waits
 }
 
 // newRunner makes a service from [options] DIR COMMAND...
@@ -62,6 +67,8 @@ func newRunner(at Place, args []string) (Service, error) {
 			r.logStderr = opts.name == "--log-stderr"
 		case "--lock":
 			r.turn = make(chan struct{}, 1)
+		case "--merge":
+			r.merge, r.turn = true, make(chan struct{}, 1)
 		case "--timeout":
 			r.timeout = opts.duration()
 		default:
@@ -70,6 +77,9 @@ func newRunner(at Place, args []string) (Service, error) {
 	}
 	if opts.err != nil {
 		return nil, opts.err
+	}
+	if r.merge && r.acceptStdin {
+		return nil, errors.New("--merge and --accept-stdin: clients that share a run cannot each give its input")
 	}
 	if len(opts.args) < 2 {
 		return nil, errors.New("wrong number of arguments: run-command takes a directory and a command")
@@ -102,13 +112,21 @@ func (r *runner) execute(c *rpc.Call) (any, error) {
 // that takes standard input. The watcher hears of output and end. env nil is the
 // server's own environment.
 func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any, err error) {
-	p := &process{runner: r, argv: argv, env: env, log: r.at.Log.With("peer", c.Peer().TubID())}
-	var ok bool
-	if p.watcher, ok = watcher.(*rpc.Remote); !ok {
+	w, ok := watcher.(*rpc.Remote)
+	if !ok {
 		return nil, rpc.Errorf("builtins.TypeError", "watcher is not a reference")
 	}
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	if r.merge {
+		r.join(c, w)
+		return nil, nil
+	}
+	p := &process{runner: r, argv: argv, env: env, audience: client{w}, log: r.at.Log.With("peer", c.Peer().TubID())}
 	if r.acceptStdin {
 		if p.stdin, p.feed, err = os.Pipe(); err != nil {
+			r.leave()
 			return nil, err
 		}
 		answer = &rpc.Methods{Borrow: true, Map: map[string]func(*rpc.Call) (any, error){
@@ -121,6 +139,7 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 	answered := make(chan struct{})
 	c.Then(func() { close(answered) })
 	r.runs.Go(func() {
+		defer r.leave()
 		defer unlink()
 		defer cancel()
 		select {
@@ -132,11 +151,58 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 	return answer, nil
 }
 
+// maxRequests bounds the runs of one service that go on or wait, each of which
+// may be a process. It is taste.
+const maxRequests = 1000
+
+// enter admits a request, until leave.
+func (r *runner) enter() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.requests == maxRequests {
+		return fmt.Errorf("%d requests are under way already", maxRequests)
+	}
+	r.requests++
+	return nil
+}
+
+func (r *runner) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.requests--
+}
+
+// An audience hears of a run: one client, or all that share it.
+type audience interface {
+	begin() // the run is about to start
+
+	// stream returns what takes the next bytes of stdout or stderr, which it
+	// does not keep. It waits while the audience is slow, but not when ctx is
+	// done.
+	stream(name string) func(ctx context.Context, data []byte)
+
+	end(signal, code any) // one of them is nil
+}
+
+// A client is an audience of one.
+type client struct{ watcher *rpc.Remote }
+
+func (client) begin() {}
+
+func (c client) stream(name string) func(context.Context, []byte) {
+	var sent window
+	return func(ctx context.Context, data []byte) { _ = sent.send(ctx, c.watcher, name, data) }
+}
+
+func (c client) end(signal, code any) {
+	_ = c.watcher.Send("done", rpc.Pos(signal, code)) // it may have gone
+}
+
 // A process is one run of a runner's command.
 type process struct {
 	*runner
 	argv, env []string
-	watcher   *rpc.Remote
+	audience  audience
 	log       *slog.Logger
 	stdin     *os.File // the command's end; nil if it gets none
 	feed      *os.File // our end
@@ -192,10 +258,8 @@ func (p *process) run(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	signal, code := p.command(ctx)
-	if err := p.watcher.Send("done", rpc.Pos(signal, code)); err != nil {
-		p.log.Info("the client has gone", "err", err)
-	}
+	p.audience.begin()
+	p.audience.end(p.command(ctx))
 }
 
 // command starts the command and returns how it ended: a signal or an exit code,
@@ -220,7 +284,7 @@ func (p *process) command(ctx context.Context) (signal, code any) {
 	}
 	p.log.Warn("command not started", "dir", p.dir, "argv", p.argv, "err", err)
 	if p.sendStderr {
-		_ = p.watcher.Send("stderr", rpc.Pos(fmt.Appendf(nil, "the command cannot be started: %v\n", err)))
+		p.audience.stream("stderr")(ctx, fmt.Appendf(nil, "the command cannot be started: %v\n", err))
 	}
 	return nil, 1
 }
@@ -280,7 +344,7 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 // client is slow, and so does the command, until ctx is done. A client that has
 // gone is no reason to stop reading: the command must be able to end.
 func (p *process) copyOutput(ctx context.Context, name string, from io.Reader, send, log bool) {
-	var sent window
+	tell := p.audience.stream(name)
 	buf := make([]byte, outputBlock)
 	for {
 		n, err := from.Read(buf)
@@ -289,7 +353,7 @@ func (p *process) copyOutput(ctx context.Context, name string, from io.Reader, s
 				p.log.Info(name, "sent", send, "data", string(buf[:n]))
 			}
 			if send {
-				_ = sent.send(ctx, p.watcher, name, buf[:n])
+				tell(ctx, buf[:n])
 			}
 		}
 		if err != nil {
