@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 )
@@ -31,7 +32,7 @@ func newClassifyIncidentCommand() *cobra.Command {
 			"files classify_NAME.expr; see 'flogtool rules --help'.",
 		Example: "  flogtool classify-incident -c rules incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
 			"  flogtool classify-incident -v -c ig ig/incidents/*/*.flog.*",
-		Annotations: map[string]string{originalOptions: "classifier-directory verbose help version"},
+		Annotations: map[string]string{shortopt.Original: "classifier-directory verbose help version"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, err := loadRules(cmd.ErrOrStderr(), dir)
 			if err != nil {

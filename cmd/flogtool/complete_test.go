@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/flogtool/flogtool/cmd/internal/clitest"
 )
 
 // shells are what is typed into each shell to have it complete for flogtool, and
@@ -44,7 +46,7 @@ func TestCompletionInShells(t *testing.T) {
 			}
 			dir := t.TempDir()
 			incident := completionFiles(t, dir)
-			keys, tty, until := openKeyboard(t)
+			keys, tty, until := clitest.Keyboard(t)
 			cmd := exec.Command(path, shell.args...)
 			cmd.Dir = dir
 			cmd.Env = append(os.Environ(), "TERM=dumb", "PS1=$ ", "HOME="+dir, "INPUTRC=/dev/null", noRaceSleep)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -29,7 +30,7 @@ func newDumpCommand() *cobra.Command {
 			"  flogtool dump --json log.flog | jq .text\n" +
 			"  zstdcat log.flog.zst | flogtool dump -",
 		Args:              cobra.MinimumNArgs(1),
-		Annotations:       map[string]string{originalOptions: "verbose just-numbers rx-time timestamps help version"},
+		Annotations:       map[string]string{shortopt.Original: "verbose just-numbers rx-time timestamps help version"},
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := show.style(&d.Style, cmd.OutOrStdout()); err != nil {

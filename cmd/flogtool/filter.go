@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
@@ -33,7 +34,7 @@ func newFilterCommand() *cobra.Command {
 			"  flogtool filter --after=1700000000 --before=1700003600 all.flog hour.flog\n" +
 			"  flogtool filter --grep refused all.flog - | flogtool dump -",
 		Args:              cobra.RangeArgs(1, 2),
-		Annotations:       map[string]string{originalOptions: "after before above from strip-facility verbose help version"},
+		Annotations:       map[string]string{shortopt.Original: "after before above from strip-facility verbose help version"},
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if f.Select, err = sel.build(cmd.Flags()); err != nil {

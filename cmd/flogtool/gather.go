@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/gatherer"
 )
 
@@ -50,7 +51,7 @@ func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s created in directory %s\nNow run 'flogtool run %s' to launch the daemon\n", kind, dir, dir)
 			return err
 		},
-		Annotations: map[string]string{originalOptions: "location port quiet"},
+		Annotations: map[string]string{shortopt.Original: "location port quiet"},
 	}
 	port := "tcp:3117"
 	if opts.Incidents {
@@ -63,7 +64,7 @@ func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 	if !opts.Incidents {
 		flags.StringVarP(&opts.Rotate, "rotate", "r", "", "begin a new file every `SECONDS`; default: only on SIGHUP")
 		flags.BoolVarP(&opts.Bzip, "bzip", "b", false, "compress complete files as .bz2, for the original's tools; default: .zst")
-		cmd.Annotations[originalOptions] += " rotate bzip"
+		cmd.Annotations[shortopt.Original] += " rotate bzip"
 	}
 	return cmd
 }

@@ -18,11 +18,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
+
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 )
 
 // commands are all commands, in the order in which help shows them.
@@ -58,12 +58,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	args, err := expandPrefixes(root, args)
-	cmd := root
-	if err == nil {
-		root.SetArgs(args)
-		cmd, err = root.ExecuteContextC(ctx)
+	args, err := shortopt.Expand(root, args)
+	if err != nil {
+		return report(root, usageError{err}, errw)
 	}
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
 	return report(cmd, err, errw)
 }
 
@@ -148,101 +148,4 @@ func usageFromArgs(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		usageFromArgs(sub)
 	}
-}
-
-// originalOptions is the annotation in which a command names the long options of
-// the original's command of that name, joined by blanks.
-const originalOptions = "original-options"
-
-// expandPrefixes replaces shortened long options by the whole ones. A prefix
-// that is unique among the original's options of the command keeps that meaning
-// whatever we add; any other must be unique among all.
-func expandPrefixes(root *cobra.Command, args []string) ([]string, error) {
-	cmd := root
-	out := make([]string, 0, len(args))
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			return append(out, args[i:]...), nil
-		}
-		if cmd.DisableFlagParsing {
-			return append(out, args[i:]...), nil
-		}
-		switch {
-		case strings.HasPrefix(arg, "--"):
-			name, value, hasValue := strings.Cut(arg[2:], "=")
-			flag, err := findFlag(cmd, name)
-			if err != nil {
-				return args, err
-			}
-			if flag == nil {
-				break // cobra says what is wrong with it
-			}
-			arg = "--" + flag.Name
-			if hasValue {
-				arg += "=" + value
-			} else if flag.NoOptDefVal == "" && i+1 < len(args) {
-				i++ // its value, which may look like an option
-				out = append(out, arg)
-				arg = args[i]
-			}
-		case len(arg) > 1 && arg[0] == '-':
-			if takesNext(cmd, arg[1:]) && i+1 < len(args) {
-				i++
-				out = append(out, arg)
-				arg = args[i]
-			}
-		default:
-			if sub, _, err := cmd.Find([]string{arg}); err == nil && sub != cmd && sub.Parent() == cmd {
-				cmd = sub
-			}
-		}
-		out = append(out, arg)
-	}
-	return out, nil
-}
-
-// takesNext reports whether the short options take their value from the next
-// argument.
-func takesNext(cmd *cobra.Command, short string) bool {
-	for i := range len(short) {
-		flag := cmd.Flags().ShorthandLookup(short[i : i+1])
-		if flag == nil {
-			return false
-		}
-		if flag.NoOptDefVal == "" {
-			return i == len(short)-1
-		}
-	}
-	return false
-}
-
-// findFlag returns the long option that name is or begins; nil if there is none.
-func findFlag(cmd *cobra.Command, name string) (*pflag.Flag, error) {
-	cmd.InitDefaultHelpFlag()
-	if flag := cmd.Flag(name); flag != nil {
-		return flag, nil
-	}
-	match := func(names []string) (found []string) {
-		for _, n := range names {
-			if strings.HasPrefix(n, name) {
-				found = append(found, n)
-			}
-		}
-		return found
-	}
-	found := match(strings.Fields(cmd.Annotations[originalOptions]))
-	if len(found) == 0 {
-		var all []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
-		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
-		found = match(all)
-	}
-	switch len(found) {
-	case 0:
-		return nil, nil
-	case 1:
-		return cmd.Flag(found[0]), nil
-	}
-	return nil, fmt.Errorf("%s: %w", cmd.Name(), usagef("option --%s is short for --%s", name, strings.Join(found, " and --")))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -27,7 +28,7 @@ func newTailCommand() *cobra.Command {
 			"  flogtool tail -t utc orders/logport.furl billing/logport.furl\n" +
 			"  flogtool tail --only 'level >= UNUSUAL && facility startsWith \"net\"' --json logport.furl",
 		Args:        cobra.MinimumNArgs(1),
-		Annotations: map[string]string{originalOptions: "verbose catch-up save-to timestamps help version"},
+		Annotations: map[string]string{shortopt.Original: "verbose catch-up save-to timestamps help version"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := show.style(&f.Style, cmd.OutOrStdout()); err != nil {
 				return err

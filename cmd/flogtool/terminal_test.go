@@ -9,76 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/flogtool/flogtool/cmd/internal/clitest"
 )
-
-// openTerminal returns a pseudo-terminal of 100 by 30 and a function that returns
-// what was written to it up to now, once the text done is among it.
-func openTerminal(t *testing.T) (tty *os.File, until func(done string) string) {
-	t.Helper()
-	_, tty, until = openKeyboard(t)
-	return tty, until
-}
-
-// openKeyboard is openTerminal with what types on it.
-func openKeyboard(t *testing.T) (keys io.Writer, tty *os.File, until func(done string) string) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminal: %v", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Skipf("no pseudo-terminal: %v", err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Skipf("no pseudo-terminal: %v", err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 30, Col: 100}); err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminal: %v", err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	pieces := make(chan string, 10_000)
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf)
-			if n > 0 {
-				pieces <- string(buf[:n])
-			}
-			if err != nil {
-				close(pieces)
-				return
-			}
-		}
-	}()
-	seen := ""
-	return master, tty, func(done string) string {
-		t.Helper()
-		for !strings.Contains(seen, done) {
-			select {
-			case piece, ok := <-pieces:
-				if !ok {
-					t.Fatalf("the terminal closed after %q", seen)
-				}
-				seen += piece
-			case <-time.After(60 * time.Second):
-				t.Fatalf("%q did not appear in %q", done, seen)
-			}
-		}
-		text := strings.ReplaceAll(seen, "\r\n", "\n")
-		seen = ""
-		return text
-	}
-}
 
 const terminalLog = `# foolscap flogfile v1
 {"from": "local", "rx_time": 1.0, "d": {"num": 0, "level": 10, "message": "quiet", "time": 0.25, "incarnation": ["x", null]}}
@@ -96,7 +29,7 @@ func TestTerminalColours(t *testing.T) {
 	if err := os.WriteFile(log, []byte(terminalLog), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tty, until := openTerminal(t)
+	tty, until := clitest.Terminal(t)
 	if code := run(t.Context(), []string{"dump", log}, strings.NewReader(""), tty, io.Discard); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -127,7 +60,7 @@ func TestTerminalPager(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PAGER", "sed 's/^/paged: /'")
-	tty, until := openTerminal(t)
+	tty, until := clitest.Terminal(t)
 	run(t.Context(), []string{"dump", "--color=never", "-n", log}, strings.NewReader(""), tty, io.Discard)
 	if got := until("00:00:00.250 2"); !strings.Contains(got, "paged: 00:00:00.250 1") {
 		t.Errorf("on the terminal %q", got)
@@ -156,7 +89,7 @@ func TestTerminalProgress(t *testing.T) {
 	if err := os.WriteFile(fifo, []byte(log.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tty, until := openTerminal(t)
+	tty, until := clitest.Terminal(t)
 	// The reader of the output is slow: it waits until the bar is there.
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
