@@ -15,7 +15,7 @@ var order = []string{
 	"cmd/", "bench", "examples/",
 	"cmd/internal/shortopt", "cmd/internal/clitest",
 	"gatherer",
-	"tail", "tail/web", "tail/natstail",
+	"tail", "tail/web", "tail/natstail", "tail/progress",
 	"classify",
 	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",
 	"incident",

@@ -1,25 +1,17 @@
 package tail
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
-	"time"
-
-	"golang.org/x/term"
 
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/tail/progress"
 )
 
-// Progress draws a bar on a terminal for work of more than a second. A nil
-// Progress draws nothing.
+// Progress shows how much of files is read. A nil Progress shows nothing.
 type Progress struct {
-	w     *os.File
-	start time.Time
-	stop  chan struct{}
-	done  sync.WaitGroup
+	bar *progress.Bar
 
 	mu      sync.Mutex
 	readers []*flogfile.Reader // guarded by mu
@@ -29,11 +21,7 @@ type Progress struct {
 // NewProgress returns a Progress on errw, nil if that is no terminal. The total
 // is the bytes of all files.
 func NewProgress(errw io.Writer, files []string) *Progress {
-	f, ok := errw.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil
-	}
-	p := &Progress{w: f, start: time.Now(), stop: make(chan struct{})}
+	p := &Progress{}
 	for _, name := range files {
 		st, err := os.Stat(name)
 		if err != nil || !st.Mode().IsRegular() {
@@ -41,7 +29,9 @@ func NewProgress(errw io.Writer, files []string) *Progress {
 		}
 		p.total += st.Size()
 	}
-	p.done.Go(p.run)
+	if p.bar = progress.Start(errw, p.how); p.bar == nil {
+		return nil
+	}
 	return p
 }
 
@@ -57,53 +47,18 @@ func (p *Progress) add(r *flogfile.Reader) {
 	}
 }
 
-func (p *Progress) run() {
-	select {
-	case <-p.stop:
-		return
-	case <-time.After(time.Second):
-	}
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		p.draw()
-		select {
-		case <-p.stop:
-			fmt.Fprint(p.w, "\r\x1b[K")
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (p *Progress) draw() {
+func (p *Progress) how() (done, total int64) {
 	p.mu.Lock()
-	var done int64
+	defer p.mu.Unlock()
 	for _, r := range p.readers {
 		done += r.Compressed()
 	}
-	total := p.total
-	p.mu.Unlock()
-	width, _, err := term.GetSize(int(p.w.Fd()))
-	if err != nil || total <= 0 {
-		return
-	}
-	part := min(1, float64(done)/float64(total))
-	left := ""
-	if part > 0.02 {
-		left = ", " + duration(time.Since(p.start).Seconds()/part*(1-part)) + " left"
-	}
-	text := fmt.Sprintf(" %3.0f %% of %.0f MB%s", 100*part, float64(total)/1e6, left)
-	bar := max(0, min(width-len(text)-3, 60))
-	full := int(part * float64(bar))
-	fmt.Fprintf(p.w, "\r\x1b[K[%s%s]%s", strings.Repeat("#", full), strings.Repeat("-", bar-full), text)
+	return done, p.total
 }
 
 // Stop removes the bar.
 func (p *Progress) Stop() {
-	if p == nil {
-		return
+	if p != nil {
+		p.bar.Stop()
 	}
-	close(p.stop)
-	p.done.Wait()
 }
