@@ -2,8 +2,8 @@
 // runs a command, with nothing but the service's FURL.
 //
 // Exit codes: 0 done; the command's own; 127 a signal ended the command; 3 the
-// connection was lost while the command ran; 255 anything else failed; 1 wrong
-// usage, as in the original.
+// connection was lost while the command ran; 255 anything else failed; 2 wrong
+// usage.
 package main
 
 import (
@@ -15,12 +15,16 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
+	"github.com/flogtool/flogtool/tail/progress"
 )
 
 func main() {
@@ -30,7 +34,7 @@ func main() {
 }
 
 const (
-	codeUsage  = 1
+	codeUsage  = 2
 	codeLost   = 3
 	codeSignal = 127
 	codeFailed = 255
@@ -39,11 +43,17 @@ const (
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	root := newRootCommand()
-	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd := root
+	args, err := shortopt.Expand(root, args)
+	if err != nil {
+		err = usageError{err}
+	} else {
+		root.SetArgs(args)
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return 0
 	}
@@ -92,13 +102,18 @@ func newRootCommand() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.furl, "furl", "", "the service's `FURL`; other users of this machine can see it here")
 	flags.StringVarP(&c.furlfile, "furlfile", "f", "", "a `FILE` with the service's FURL; # begins a comment")
+	flags.DurationVar(&c.giveUp, "give-up", 3*time.Minute, "fail when the server was not heard of for so long")
+	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newUploadCommand(c), newRunCommand(c))
 	return root
 }
 
 // A client reaches the service.
-type client struct{ furl, furlfile string }
+type client struct {
+	furl, furlfile string
+	giveUp         time.Duration
+}
 
 // address returns the service's FURL.
 func (c *client) address() (rpc.FURL, error) {
@@ -117,11 +132,15 @@ func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) 
 	if err != nil {
 		return err
 	}
-	return appserver.Use(ctx, furl, 0, use)
+	if c.giveUp <= 0 {
+		return usagef("--give-up=%v is no time to wait", c.giveUp)
+	}
+	return appserver.Use(ctx, furl, c.giveUp, use)
 }
 
 func newUploadCommand(c *client) *cobra.Command {
 	var name, directory string
+	var quiet bool
 	cmd := &cobra.Command{
 		Use:     "upload-file FILES...",
 		Short:   "Store files in the service's directory",
@@ -140,8 +159,15 @@ func newUploadCommand(c *client) *cobra.Command {
 					if directory != "" {
 						target = strings.Trim(directory, "/") + "/" + target
 					}
-					if err := upload(cmd.Context(), service, appserver.ExpandHome(file), target); err != nil {
+					bar := cmd.ErrOrStderr()
+					if quiet {
+						bar = nil
+					}
+					if err := upload(cmd.Context(), service, appserver.ExpandHome(file), target, bar); err != nil {
 						return fmt.Errorf("%s: %w", base, err)
+					}
+					if quiet {
+						continue
 					}
 					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: uploaded\n", base); err != nil {
 						return err
@@ -152,17 +178,25 @@ func newUploadCommand(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "target-filename", "", "store the one file under this `NAME`")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing, and show no progress on a terminal")
 	cmd.Flags().StringVar(&directory, "target-subdirectory", "", "store in this `DIR` of the service's directory, if the service allows it")
 	return cmd
 }
 
-func upload(ctx context.Context, service *rpc.Remote, file, target string) error {
+// upload sends one file. If bar is a terminal it shows there how far it is.
+func upload(ctx context.Context, service *rpc.Remote, file, target string, bar io.Writer) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return appserver.Upload(ctx, service, target, f, nil)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var sent atomic.Int64
+	defer progress.Start(bar, func() (int64, int64) { return sent.Load(), info.Size() }).Stop()
+	return appserver.Upload(ctx, service, target, f, sent.Store)
 }
 
 func newRunCommand(c *client) *cobra.Command {

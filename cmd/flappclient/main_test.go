@@ -1,10 +1,18 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -61,4 +69,97 @@ func TestScript(t *testing.T) {
 			},
 		},
 	})
+}
+
+// newService returns the FURL of a run-command service of the original, and what
+// stops everything that goes between it and its clients.
+func newService(t *testing.T, command ...string) (furl string, freeze func()) {
+	t.Helper()
+	backend, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := backend.Addr().(*net.TCPAddr).Port
+	backend.Close()
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "fs")
+	tool := func(args ...string) string {
+		out, err := exec.Command(foolscaptest.Tool(t, "flappserver"), args...).Output()
+		if err != nil {
+			t.Fatalf("flappserver %q: %v", args, err)
+		}
+		return string(out)
+	}
+	tool("create", "-l", "tcp:"+front.Addr().String(), "-p", fmt.Sprintf("tcp:%d:interface=127.0.0.1", port), dir)
+	words := strings.Fields(tool(append([]string{"add", dir, "run-command", "/"}, command...)...))
+	foolscaptest.Start(t, originalServer, dir).Expect(t, "^up$")
+
+	frozen, end := make(chan struct{}), make(chan struct{})
+	var copies sync.WaitGroup
+	t.Cleanup(func() {
+		close(end)
+		front.Close()
+		copies.Wait()
+	})
+	forward := func(to, from net.Conn) {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buf)
+			select {
+			case <-frozen: // the rest is not heard of, neither is the end
+				<-end
+			default:
+			}
+			if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+				to.Close()
+				from.Close()
+				return
+			}
+		}
+	}
+	copies.Go(func() {
+		for {
+			client, err := front.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			context.AfterFunc(t.Context(), func() { client.Close(); server.Close() })
+			copies.Go(func() { forward(server, client) })
+			copies.Go(func() { forward(client, server) })
+		}
+	})
+	return words[len(words)-1], func() { close(frozen) }
+}
+
+// A server that vanishes without a word is given up in time; one whose command
+// is silent for longer than that is not.
+func TestServerVanishes(t *testing.T) {
+	furl, freeze := newService(t, "sh", "-c", "sleep 3; echo still here; sleep 1000")
+	out, in := io.Pipe()
+	code := make(chan int, 1)
+	var errs strings.Builder
+	go func() {
+		code <- run(t.Context(), []string{"--furl", furl, "--give-up", "1s", "run-command"}, strings.NewReader(""), in, &errs)
+		in.Close()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "still here\n" {
+		t.Fatalf("the command printed %q, %v: %s", line, err, errs.String())
+	}
+	freeze()
+	start := time.Now()
+	if got := <-code; got != codeLost || !strings.Contains(errs.String(), "silent") {
+		t.Errorf("exit code %d, %q; want %d", got, errs.String(), codeLost)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }

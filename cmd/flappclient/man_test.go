@@ -1,0 +1,13 @@
+package main
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/flogtool/flogtool/cmd/internal/clitest"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/man/flappclient*.1")
+
+// The manual pages are those of the commands as they are.
+func TestManPages(t *testing.T) { clitest.ManPages(t, newRootCommand(), *update) }
