@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
@@ -32,10 +33,16 @@ func main() {
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	root := newRootCommand()
-	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errw)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd := root
+	args, err := shortopt.Expand(root, args)
+	if err != nil {
+		err = usageError{err}
+	} else {
+		root.SetArgs(args)
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return 0
 	}
@@ -75,6 +82,7 @@ func newRootCommand() *cobra.Command {
 		},
 		RunE: func(*cobra.Command, []string) error { return usagef("must specify a command") },
 	}
+	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newCreateCommand(), newAddCommand(), newListCommand(), newRemoveCommand(), newRotateCommand(),
 		newStartCommand(), newStopCommand(), newRestartCommand())
@@ -98,10 +106,11 @@ func newCreateCommand() *cobra.Command {
 	current := syscall.Umask(0)
 	syscall.Umask(current) // there is no other way to read it
 	cmd := &cobra.Command{
-		Use:     "create [options] BASEDIR",
-		Short:   "Make a server's directory",
-		Example: "  flappserver create --location tcp:example.org:3116 fs",
-		Args:    exactly("BASEDIR"),
+		Use:         "create [options] BASEDIR",
+		Short:       "Make a server's directory",
+		Annotations: map[string]string{shortopt.Original: "port location umask quiet"},
+		Example:     "  flappserver create --location tcp:example.org:3116 fs",
+		Args:        exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.Location == "" {
 				return usagef("--location= is mandatory")
@@ -142,8 +151,9 @@ func newAddCommand() *cobra.Command {
 	var comment string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use:   "add [options] BASEDIR SERVICE-TYPE ARGS...",
-		Short: "Add a service; a running server has it at once",
+		Use:         "add [options] BASEDIR SERVICE-TYPE ARGS...",
+		Short:       "Add a service; a running server has it at once",
+		Annotations: map[string]string{shortopt.First: "yes", shortopt.Original: "comment quiet"},
 		Example: "  flappserver add fs upload-file --mode 0640 /srv/incoming\n" +
 			"  flappserver add -c nightly fs run-command --accept-stdin /srv sh -c 'cat > dump'",
 		Long: "add prints the FURL of a new service. The types and their arguments:\n\n" +
@@ -192,9 +202,10 @@ func newAddCommand() *cobra.Command {
 
 func newListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list BASEDIR",
-		Short: "Show the services and their FURLs",
-		Args:  exactly("BASEDIR"),
+		Use:     "list BASEDIR",
+		Short:   "Show the services and their FURLs",
+		Example: "  flappserver list fs",
+		Args:    exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := appserver.OpenDir(args[0])
 			if err != nil {
@@ -220,9 +231,10 @@ func newListCommand() *cobra.Command {
 
 func newRemoveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove BASEDIR SWISSNUM",
-		Short: "Take a service away, also from clients that are connected",
-		Args:  exactly("BASEDIR", "SWISSNUM"),
+		Use:     "remove BASEDIR SWISSNUM",
+		Example: "  flappserver remove fs ylo26w67hsg4rbx6op7zl6k2nnxnmhpv",
+		Short:   "Take a service away, also from clients that are connected",
+		Args:    exactly("BASEDIR", "SWISSNUM"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := appserver.OpenDir(args[0])
 			if err != nil {
@@ -235,9 +247,10 @@ func newRemoveCommand() *cobra.Command {
 
 func newRotateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rotate BASEDIR SWISSNUM",
-		Short: "Give a service a new FURL and print it; the old one is worth nothing",
-		Args:  exactly("BASEDIR", "SWISSNUM"),
+		Use:     "rotate BASEDIR SWISSNUM",
+		Example: "  flappserver rotate fs ylo26w67hsg4rbx6op7zl6k2nnxnmhpv",
+		Short:   "Give a service a new FURL and print it; the old one is worth nothing",
+		Args:    exactly("BASEDIR", "SWISSNUM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := appserver.OpenDir(args[0])
 			if err != nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -32,55 +34,97 @@ const readyFile = "FLAPPSERVER_READY_FD"
 
 const stopDelay = 15 * time.Second // from SIGTERM to SIGKILL, as in the original
 
+// startOptions say how a server runs. The original hands what follows BASEDIR to
+// twistd: those of its options that scripts use are here by their names.
+type startOptions struct {
+	foreground bool
+	logfile    string
+}
+
+func (o *startOptions) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay, and log to stderr")
+	cmd.Flags().BoolVarP(&o.foreground, "nodaemon", "n", false, "the same, by twistd's name")
+	cmd.Flags().StringVarP(&o.logfile, "logfile", "l", "", "the log, a `FILE` in BASEDIR (default "+logFile+"; with --foreground stderr)")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usagef("%w; of twistd's options there are --nodaemon and --logfile", err)
+	})
+}
+
+// start runs the server of a directory.
+func (o *startOptions) start(cmd *cobra.Command, path string) error {
+	if !o.foreground {
+		return launch(cmd, path, cmp.Or(o.logfile, logFile))
+	}
+	if o.logfile == "" || o.logfile == "-" {
+		return serve(cmd, path, cmd.ErrOrStderr())
+	}
+	log, err := openLog(path, o.logfile)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return serve(cmd, path, log)
+}
+
+// openLog opens a log whose name is relative to the server's directory.
+func openLog(path, name string) (*os.File, error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(path, name)
+	}
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+}
+
 func newStartCommand() *cobra.Command {
-	var foreground bool
+	var opts startOptions
 	cmd := &cobra.Command{
-		Use:   "start [--foreground] BASEDIR",
+		Use:   "start [options] BASEDIR",
 		Short: "Run a server, in the background unless told otherwise",
 		Long: "start returns when clients can connect. The server's log is BASEDIR/twistd.log.\n\n" +
 			"With --foreground, for systemd and containers, it runs until SIGTERM or Ctrl-C\n" +
 			"and logs to stderr.",
+		Example: "  flappserver start fs\n" +
+			"  flappserver start --foreground /var/lib/flappserver",
 		Args: exactly("BASEDIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if foreground {
-				return serve(cmd, args[0])
-			}
-			return launch(cmd, args[0])
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return opts.start(cmd, args[0]) },
 	}
-	cmd.Flags().BoolVar(&foreground, "foreground", false, "stay, and log to stderr")
+	opts.add(cmd)
 	return cmd
 }
 
 func newStopCommand() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
-		Use:   "stop [-q] BASEDIR",
-		Short: "End a running server; exit code 2 if there is none",
-		Args:  exactly("BASEDIR"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return stop(cmd, args[0], quiet) },
+		Use:     "stop [-q] BASEDIR",
+		Short:   "End a running server; exit code 2 if there is none",
+		Example: "  flappserver stop fs",
+		Args:    exactly("BASEDIR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return stop(cmd, args[0], quiet) },
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing if there is none")
 	return cmd
 }
 
 func newRestartCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "restart BASEDIR",
-		Short: "End a server if it runs, and start it",
-		Args:  exactly("BASEDIR"),
+	var opts startOptions
+	cmd := &cobra.Command{
+		Use:     "restart [options] BASEDIR",
+		Short:   "End a server if it runs, and start it",
+		Example: "  flappserver restart fs",
+		Args:    exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := stop(cmd, args[0], true)
 			if _, notRunning := errors.AsType[exitCode](err); err != nil && !notRunning {
 				return err
 			}
-			return launch(cmd, args[0])
+			return opts.start(cmd, args[0])
 		},
 	}
+	opts.add(cmd)
+	return cmd
 }
 
 // serve runs the server here until the context is done.
-func serve(cmd *cobra.Command, path string) error {
+func serve(cmd *cobra.Command, path string, log io.Writer) error {
 	dir, err := appserver.OpenDir(path)
 	if err != nil {
 		return err
@@ -108,7 +152,7 @@ func serve(cmd *cobra.Command, path string) error {
 	defer os.Remove(pid)
 	return appserver.Run(cmd.Context(), appserver.Config{
 		Dir: dir,
-		Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 		Ready: func() {
 			fmt.Fprintln(cmd.OutOrStdout(), "Server Running")
 			ready()
@@ -139,7 +183,7 @@ func readySignal() (func(), error) {
 }
 
 // launch starts the server in the background and waits until clients can connect.
-func launch(cmd *cobra.Command, path string) error {
+func launch(cmd *cobra.Command, path, logName string) error {
 	if _, err := appserver.OpenDir(path); err != nil {
 		return err
 	}
@@ -152,8 +196,7 @@ func launch(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	logName := filepath.Join(path, logFile)
-	log, err := os.OpenFile(logName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := openLog(path, logName)
 	if err != nil {
 		return err
 	}
@@ -176,7 +219,7 @@ func launch(cmd *cobra.Command, path string) error {
 	}
 	// One byte when it is ready; the end of the file when it died before.
 	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
-		return fmt.Errorf("the server did not start (%v): see %s", daemon.Wait(), logName)
+		return fmt.Errorf("the server did not start (%v): see %s", daemon.Wait(), log.Name())
 	}
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), "Server Running"); err != nil {
 		return err

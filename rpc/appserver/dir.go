@@ -30,7 +30,17 @@ const (
 	prefixFile   = "furl_prefix"
 	servicesFile = "services.json"
 	servicesDir  = "services"
+	tacFile      = "flappserver.tac"
 )
+
+// tac lets the original's flappserver start run a directory of ours.
+const tac = `# Read by the original's "flappserver start", not by ours.
+from twisted.application.service import Application
+from foolscap.appserver.server import AppServer
+
+application = Application("flappserver")
+AppServer().setServiceParent(application)
+`
 
 // A Dir is a server's directory. Several processes may use it at once: each
 // change is made whole, one after the other.
@@ -84,6 +94,7 @@ func fill(path string, opts Options) (rpc.TubID, error) {
 		locationFile: opts.Location + "\n",
 		umaskFile:    fmt.Sprintf("%04o\n", opts.Umask&fs.ModePerm),
 		prefixFile:   fmt.Sprintf("pb://%s@%s/\n", tub.ID(), opts.Location),
+		tacFile:      tac,
 	} {
 		if err := replace(filepath.Join(path, name), []byte(text)); err != nil {
 			return "", err

@@ -12,6 +12,7 @@
 //	furl_prefix    pb://TUBID@LOCATION/
 //	services.json  the services, by the swissnum of their FURL
 //	services/N/    the private directory of service N
+//	flappserver.tac  lets the original run the directory
 //
 // Three types of services come with it: upload-file, with [Upload] as its client,
 // run-command, with [Execute], and git-repo, with [ConnectGit]. Another one is a
