@@ -58,6 +58,9 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if !r.Time.IsZero() {
 		nano = r.Time.UnixNano()
 	}
+	if len(h.groups) == 0 && h.draft(ctx, &r, nano, level) {
+		return nil
+	}
 	var stack [stackBuffer]byte
 	lp, p := h.lp, h.placing
 	b := event.AppendRecord(stack[:0], nano, level, r.Message)
@@ -82,6 +85,53 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	lp.finish(ctx, b, level, &p)
 	return nil
+}
+
+// draft records r, if that can be done in a draft.
+func (h *handler) draft(ctx context.Context, r *slog.Record, nano int64, level event.Level) bool {
+	lp := h.lp
+	if !lp.mayDraft(level, &h.placing) {
+		return false
+	}
+	parent := event.NoNum
+	if h.placing.parent == event.NoNum {
+		parent = contextParent(ctx)
+	}
+	var source string
+	if r.PC != 0 {
+		source = lp.sources.at(r.PC)
+	}
+	need := len(r.Message) + len(h.pre) + len(source) + basicSize
+	facility := h.placing.facility
+	for range 2 {
+		before := facility
+		ring, b := lp.beginDraft(facility, level, need)
+		if ring == nil {
+			return false
+		}
+		b = event.AppendRecord(b, nano, level, r.Message)
+		b = append(b, h.pre...)
+		fits := true
+		r.Attrs(func(a slog.Attr) bool {
+			b, fits = appendDraft(b, &a, &facility)
+			return fits
+		})
+		if fits {
+			if source != "" {
+				b = event.AppendSource(b, source)
+			}
+			if parent != event.NoNum {
+				b = event.AppendParent(b, parent)
+			}
+			_, ok := lp.commitDraft(ring, b)
+			return ok
+		}
+		ring.mu.Unlock()
+		if facility == before {
+			return false
+		}
+	}
+	return false
 }
 
 // appendGrouped appends the record's attributes in groups that With opened and
@@ -210,17 +260,54 @@ func (lp *Logport) Log(ctx context.Context, level slog.Level, msg string, attrs 
 	if l < lp.minThreshold() {
 		return event.NoNum
 	}
-	var stack [stackBuffer]byte
-	p := noPlacing
-	b := event.AppendRecord(stack[:0], lp.clock.now(), l, msg)
-	for i := range attrs {
-		b = lp.appendTop(b, &p, &attrs[i])
+	nano := lp.clock.now()
+	num, ok := lp.logDraft(ctx, nano, l, msg, attrs)
+	if !ok {
+		num = lp.logAside(ctx, nano, l, msg, attrs)
 	}
-	num := lp.finish(ctx, b, l, &p)
 	if lp.next != nil && num != event.NoNum && !lp.cameBack(ctx) {
 		lp.logToNext(ctx, level, msg, attrs)
 	}
 	return num
+}
+
+func (lp *Logport) logAside(ctx context.Context, nano int64, level event.Level, msg string, attrs []slog.Attr) event.Num {
+	var stack [stackBuffer]byte
+	p := noPlacing
+	b := event.AppendRecord(stack[:0], nano, level, msg)
+	for i := range attrs {
+		b = lp.appendTop(b, &p, &attrs[i])
+	}
+	return lp.finish(ctx, b, level, &p)
+}
+
+// logDraft is logAside in a draft; ok is false where that cannot be.
+func (lp *Logport) logDraft(ctx context.Context, nano int64, level event.Level, msg string, attrs []slog.Attr) (num event.Num, ok bool) {
+	if !lp.mayDraft(level, &noPlacing) {
+		return event.NoNum, false
+	}
+	var facility string
+	for i := range attrs { // most name it: no need to begin twice
+		if a := &attrs[i]; a.Key == facilityKey && a.Value.Kind() == slog.KindString {
+			facility = a.Value.String()
+		}
+	}
+	parent := contextParent(ctx)
+	ring, b := lp.beginDraft(facility, level, len(msg)+basicSize)
+	if ring == nil {
+		return event.NoNum, false
+	}
+	b = event.AppendRecord(b, nano, level, msg)
+	for i := range attrs {
+		if b, ok = appendDraft(b, &attrs[i], &facility); !ok {
+			ring.mu.Unlock()
+			return event.NoNum, false
+		}
+	}
+	if parent != event.NoNum {
+		b = event.AppendParent(b, parent)
+	}
+	return lp.commitDraft(ring, b)
 }
 
 // clock tells the time of an event from the monotonic clock, which is half as

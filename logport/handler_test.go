@@ -206,7 +206,9 @@ func TestFURLsAreMasked(t *testing.T) {
 		func() { l.WithGroup("g").With("with", furl).Info("message", "x", 1) },
 		func() { l.Info("message", logport.Format("%(x)s from "+furl), "x", 1) },
 		func() { l.Info("message", logport.Umid(furl)) },
-		func() { lp.Log(ctx, slog.LevelInfo, furl, slog.String("key", furl), slog.Duration("d", 1500*time.Millisecond)) },
+		func() {
+			lp.Log(ctx, slog.LevelInfo, furl, slog.String("key", furl), slog.Duration("d", 1500*time.Millisecond))
+		},
 		func() { lp.DeclareIncident(ctx, furl) },
 	} {
 		log()

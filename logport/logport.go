@@ -126,6 +126,7 @@ type Logport struct {
 	rings       *rings
 	clock       clock
 	redact      redactor
+	drafts      bool         // nothing of the application looks at each event
 	next        slog.Handler // Config.Next, or nil
 	sources     sources
 	noFacility  *facility    // of events that name none
@@ -179,6 +180,7 @@ func Open(cfg Config) (*Logport, error) {
 	lp.ctx, lp.stop = context.WithCancelCause(context.Background())
 	lp.late, lp.giveUp = context.WithCancel(context.Background())
 	lp.redact.custom = cfg.Redact
+	lp.drafts = cfg.Redact == nil && cfg.Qualifier == nil
 	if cfg.Next != nil {
 		lp.next = withoutLoop(cfg.Next)
 	}
@@ -399,8 +401,8 @@ func (lp *Logport) finish(ctx context.Context, b []byte, level event.Level, p *p
 	if p.format != "" {
 		b = event.AppendFormat(b, p.format)
 	}
-	if p.parent == event.NoNum && ctx != nil {
-		if n, ok := ctx.Value(parentInContext{}).(event.Num); ok {
+	if p.parent == event.NoNum {
+		if n := contextParent(ctx); n != event.NoNum {
 			b = event.AppendParent(b, n)
 		}
 	}

@@ -242,9 +242,18 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 		a.grow(r, recordHeader+len(payload))
 		r.mu.Lock()
 	}
+	copy(r.t.cur[r.t.used+recordHeader:], payload)
+	num := a.put(r, len(payload))
+	r.mu.Unlock()
+	a.news.tell()
+	return num
+}
+
+// put makes a record of the payload of n bytes that has been written where the
+// ring's next one begins, and returns its number. Its caller holds r.mu.
+func (a *rings) put(r *ring, n int) event.Num {
 	num := a.next.Add(1) - 1
-	b := r.t.cur[r.t.used : r.t.used+recordHeader+len(payload)]
-	copy(b[recordHeader:], payload)
+	b := r.t.cur[r.t.used : r.t.used+recordHeader+n]
 	r.t.used += len(b)
 	var sum uint32
 	if a.summed { // of the copy: crc32 would have the caller's buffer escape
@@ -253,10 +262,8 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 			binary.LittleEndian.PutUint32(end, 0) // what an earlier use of the block left is no record
 		}
 	}
-	putRecordHeader(b, len(payload), sum, num, r.t.serial)
+	putRecordHeader(b, n, sum, num, r.t.serial)
 	r.t.note(event.Num(num))
-	r.mu.Unlock()
-	a.news.tell()
 	return event.Num(num)
 }
 
