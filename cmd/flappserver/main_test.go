@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 //
 //	port NAME             set $NAME to a port nobody listens on
 //	original NAME ARGS…   run a command of the original
+//	$CLIENT               the original's flappclient
 //	keep NAME             set $NAME to the last word that was printed: an added service's FURL
 func TestScript(t *testing.T) {
 	foolscaptest.Python(t)
@@ -31,6 +32,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("CLIENT", client)
 			env.Defer(func() { // a script that fails leaves its servers running
 				pids, _ := filepath.Glob(filepath.Join(env.WorkDir, "*", pidFile))
 				for _, name := range pids {

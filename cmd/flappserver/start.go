@@ -278,32 +278,47 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 }
 
 // await reports whether the process ends within d.
-func await(ctx context.Context, process int, d time.Duration) (ended bool, err error) {
+func await(ctx context.Context, process int, d time.Duration) (bool, error) {
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
-		fds := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 200) // milliseconds; then whether we are to stop is asked again
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, err
-		}
-		if n > 0 {
-			return true, nil
+		// Now and then whether we are to stop is asked again.
+		if over, err := ended(process, 200*time.Millisecond); over || err != nil {
+			return over, err
 		}
 	}
 	return false, context.Cause(ctx)
 }
 
+// ended reports whether the process of a pidfd ends within d.
+func ended(process int, d time.Duration) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, int(d.Milliseconds()))
+	if errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return n > 0, err
+}
+
 // running returns the process that runs the server of a directory; 0 is none. In
-// a container the number in an old file may well be our own.
+// a container the number in an old file may well be our own, and nobody may wait
+// for a process that was killed.
 func running(path string) (int, error) {
 	pid, err := readPID(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || pid == os.Getpid() {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	if pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
 		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("process %d: %w", pid, err)
+	}
+	defer unix.Close(process)
+	if over, err := ended(process, 0); over || err != nil {
+		return 0, err
 	}
 	return pid, nil
 }
