@@ -156,7 +156,8 @@ func newAddCommand() *cobra.Command {
 		Annotations: map[string]string{shortopt.First: "yes", shortopt.Original: "comment quiet"},
 		Example: "  flappserver add fs upload-file --mode 0640 /srv/incoming\n" +
 			"  flappserver add -c nightly fs run-command --accept-stdin /srv sh -c 'cat > dump'",
-		Long: "add prints the FURL of a new service. The types and their arguments:\n\n" +
+		Long: "add prints the FURL of a new service. Relative directories are relative to\n" +
+			"BASEDIR. The types and their arguments:\n\n" +
 			"  upload-file [options] DIR\n" +
 			"      store files in DIR\n" +
 			"      --mode MODE  of the files, octal if it begins with 0 (default: 0644)\n" +

@@ -5,13 +5,13 @@
 // [Run] runs it. Directories made by the original's flappserver run as they
 // stand, with the same FURLs.
 //
-//	tub.pem        the key, which makes the TubID
-//	port           where to listen: tcp:3116
-//	location       where others find it: tcp:example.org:3116
-//	umask          octal, of what the services make
-//	furl_prefix    pb://TUBID@LOCATION/
-//	services.json  the services, by the swissnum of their FURL
-//	services/N/    the private directory of service N
+//	tub.pem          the key, which makes the TubID
+//	port             where to listen: tcp:3116
+//	location         where others find it: tcp:example.org:3116
+//	umask            octal, of what the services make
+//	furl_prefix      pb://TUBID@LOCATION/
+//	services.json    the services, by the swissnum of their FURL
+//	services/N/      the private directory of service N
 //	flappserver.tac  lets the original run the directory
 //
 // Three types of services come with it: upload-file, with [Upload] as its client,

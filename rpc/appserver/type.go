@@ -7,7 +7,8 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// A Type makes services of one kind.
+// A Type makes services of one kind. examples/appservice has a whole server with
+// one of its own.
 type Type struct {
 	Name string // "upload-file"
 
