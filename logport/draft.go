@@ -41,8 +41,13 @@ func (lp *Logport) beginDraft(facility string, level event.Level, need int) (*ri
 		return nil, nil
 	}
 	r := lp.rings.ring(f, level.Band())
-	// Two writers of one ring would wait for each other's encoding.
+	// Two writers of one ring would wait for each other's encoding: for a while
+	// they encode aside.
+	if r.crowded.Load() > 0 {
+		return nil, nil
+	}
 	if !r.mu.TryLock() {
+		r.crowded.Store(crowdedFor)
 		return nil, nil
 	}
 	from := r.t.used + recordHeader
@@ -52,6 +57,10 @@ func (lp *Logport) beginDraft(facility string, level event.Level, need int) (*ri
 	}
 	return r, r.t.cur[from:from:len(r.t.cur)]
 }
+
+// crowdedFor is how many events of a ring are encoded aside after one found the
+// ring locked.
+const crowdedFor = 128
 
 // basicSize is more than what an attribute of a basic kind takes beside its key
 // and its text.

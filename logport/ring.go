@@ -103,6 +103,8 @@ type ring struct {
 	band int
 	id   uint32
 
+	crowded atomic.Int32 // above 0: several goroutines write; see beginDraft
+
 	mu sync.Mutex
 	t  ringTable // guarded by mu
 
@@ -241,6 +243,9 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 		}
 		a.grow(r, recordHeader+len(payload))
 		r.mu.Lock()
+	}
+	if n := r.crowded.Load(); n > 0 {
+		r.crowded.Store(n - 1)
 	}
 	copy(r.t.cur[r.t.used+recordHeader:], payload)
 	num := a.put(r, len(payload))
