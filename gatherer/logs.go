@@ -1,7 +1,6 @@
 package gatherer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -384,7 +383,7 @@ func (l *logs) compress(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		if err := copyLines(ctx, out, in); err != nil {
+		if err := out.CopyPlain(ctx, in); err != nil {
 			return err
 		}
 		return out.Close()
@@ -400,35 +399,4 @@ func (l *logs) compress(ctx context.Context, name string) error {
 	}
 	l.log.Info("log file compressed", "file", name)
 	return nil
-}
-
-// copyLines copies the lines after the magic one, until ctx is done.
-func copyLines(ctx context.Context, out *flogfile.Writer, in io.Reader) error {
-	magic := make([]byte, len(flogfile.Magic))
-	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != flogfile.Magic {
-		return errors.New("it is no log file")
-	}
-	buf := make([]byte, 0, 256<<10)
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		buf = slices.Grow(buf, 64<<10)
-		n, err := in.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err == io.EOF && len(buf) > 0 && buf[len(buf)-1] != '\n' {
-			buf = append(buf, '\n')
-		}
-		whole := bytes.LastIndexByte(buf, '\n') + 1
-		if _, err := out.Write(buf[:whole]); err != nil {
-			return err
-		}
-		buf = append(buf[:0], buf[whole:]...)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -1,9 +1,9 @@
 package incident
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -223,22 +223,10 @@ func compress(w io.Writer, plain io.Reader) error {
 	if err != nil {
 		return err
 	}
-	lines := bufio.NewReaderSize(plain, 64<<10)
-	if _, err := lines.Discard(len(flogfile.Magic)); err != nil {
+	if err := out.CopyPlain(context.Background(), plain); err != nil {
 		return err
 	}
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err == io.EOF && len(line) == 0 {
-			return out.Close()
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(line); err != nil {
-			return err
-		}
-	}
+	return out.Close()
 }
 
 // oddFile names a file that is not what its name says, once.

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -103,6 +105,38 @@ func (w *Writer) Write(lines []byte) (int, error) {
 	n, err := w.lines.Write(lines)
 	w.err = err
 	return n, err
+}
+
+// CopyPlain writes all lines of a plain flog file, until ctx is done. A last line
+// without its end is given one.
+func (w *Writer) CopyPlain(ctx context.Context, plain io.Reader) error {
+	magic := make([]byte, len(Magic))
+	if _, err := io.ReadFull(plain, magic); err != nil || string(magic) != Magic {
+		return errors.New("flogfile: no plain flog file")
+	}
+	var buf []byte
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		buf = slices.Grow(buf, 64<<10)
+		n, err := plain.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF && len(buf) > 0 && buf[len(buf)-1] != '\n' {
+			buf = append(buf, '\n')
+		}
+		whole := bytes.LastIndexByte(buf, '\n') + 1
+		if _, err := w.Write(buf[:whole]); err != nil {
+			return err
+		}
+		buf = append(buf[:0], buf[whole:]...)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (w *Writer) begin() {

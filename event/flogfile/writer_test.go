@@ -2,6 +2,7 @@ package flogfile_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/flogtool/flogtool/event"
@@ -255,4 +257,45 @@ func FuzzIndex(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCopyPlain(t *testing.T) {
+	lines := func(n int) string { return strings.Repeat(`{"d": {"message": "m"}}`+"\n", n) }
+	long := `{"d": {"message": "` + strings.Repeat("x", 300<<10) + `"}}` + "\n"
+	for _, c := range []struct{ name, plain, want string }{
+		{"no lines", flogfile.Magic, flogfile.Magic},
+		{"many lines", flogfile.Magic + lines(10_000), flogfile.Magic + lines(10_000)},
+		{"a long line", flogfile.Magic + long + lines(1), flogfile.Magic + long + lines(1)},
+		{"a last line without its end", flogfile.Magic + strings.TrimSuffix(lines(3), "\n"), flogfile.Magic + lines(3)},
+		{"another file", "#!/bin/sh\n", ""},
+		{"an empty file", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			w, err := flogfile.NewWriter(&out, "x.flog", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.CopyPlain(t.Context(), iotest.HalfReader(strings.NewReader(c.plain))); (err != nil) != (c.want == "") {
+				t.Fatalf("the error is %v", err)
+			} else if err != nil {
+				return
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if out.String() != c.want {
+				t.Errorf("%d bytes are copied to %d, want %d", len(c.plain), out.Len(), len(c.want))
+			}
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	w, err := flogfile.NewWriter(io.Discard, "x.flog", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.CopyPlain(ended, strings.NewReader(flogfile.Magic+lines(3))); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context gives %v", err)
+	}
 }
