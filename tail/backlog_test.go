@@ -68,19 +68,7 @@ func TestTailBacklogOurs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			lp, err := logport.Open(logport.Config{Name: "orders"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer lp.Close()
-			text, err := lp.FURL()
-			if err != nil {
-				t.Fatal(err)
-			}
-			target, err := tail.ParseTarget(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			lp, target := recorded(t)
 			log := slog.New(lp.Handler())
 			nums := map[string]event.Num{none: 1 << 40}
 			for _, name := range names {
@@ -132,10 +120,7 @@ func TestTailBacklogOriginal(t *testing.T) {
 	furl := filepath.Join(dir, "logport.furl")
 	prog := foolscaptest.Start(t, app, furl, freePort(t))
 	prog.Expect(t, `^ready`)
-	target, err := tail.ParseTarget(furl)
-	if err != nil {
-		t.Fatal(err)
-	}
+	target := target(t, furl)
 	// All that is buffered, to know the numbers and that there is much.
 	io.WriteString(prog.Stdin, strings.Repeat("mark many\n", 150)+"mark first\nmark second\nmark third\n")
 	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, Style: tail.Style{Zone: time.UTC}})

@@ -12,34 +12,15 @@ import (
 
 // A gap that a publisher of ours tells is a line of its own, at its place.
 func TestTailStatesGaps(t *testing.T) {
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tub.Close()
-	addr, err := tub.Listen("tcp:127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tub.SetLocation("tcp:" + addr.String()); err != nil {
-		t.Fatal(err)
-	}
 	observers := make(chan *rpc.Remote, 1)
-	furl, err := tub.Register(&rpc.Methods{Name: "RILogPublisher.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
+	target := publisher(t, logport.Features, map[string]func(*rpc.Call) (any, error){
 		"get_pid":      func(*rpc.Call) (any, error) { return 7, nil },
 		"get_versions": func(*rpc.Call) (any, error) { return event.Dict{}, nil },
 		"flog_subscribe": func(c *rpc.Call) (any, error) {
 			observers <- c.Args.Pos[0].(*rpc.Remote)
 			return &rpc.Methods{Name: "RISubscription.foolscap.lothar.com"}, nil
 		},
-	}}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := tail.ParseTarget(furl.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: tail.Style{Zone: time.UTC}})
 	until(t, next, `^Remote Versions:$`)
 	observer := <-observers

@@ -141,10 +141,7 @@ func TestTailBesideOriginal(t *testing.T) {
 	furl := filepath.Join(dir, "logport.furl")
 	prog := foolscaptest.Start(t, app, furl, freePort(t))
 	prog.Expect(t, `^ready`)
-	target, err := tail.ParseTarget(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	target := target(t, dir)
 	for _, args := range [][]string{nil, {"-c"}} {
 		cmd := exec.Command(foolscaptest.Tool(t, "flogtool"), append(append([]string{"tail"}, args...), furl)...)
 		cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1", "TZ=UTC")
@@ -213,10 +210,7 @@ func TestTailReconnectsAndSaves(t *testing.T) {
 	port := freePort(t)
 	prog := foolscaptest.Start(t, app, furl, port)
 	prog.Expect(t, `^ready`)
-	target, err := tail.ParseTarget(furl)
-	if err != nil {
-		t.Fatal(err)
-	}
+	target := target(t, furl)
 	for _, name := range []string{"saved.flog", "saved.flog.zst", "saved.flog.bz2"} {
 		saved := filepath.Join(dir, name)
 		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, SaveTo: saved, Bzip2: bzip2.NewWriter, Style: tail.Style{Zone: time.UTC}})
@@ -290,21 +284,55 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// A publisher of ours selects itself, and what its rings hold comes first.
-func TestTailOurs(t *testing.T) {
+// publisher offers a log publisher that is not what it should be.
+func publisher(t *testing.T, features string, methods map[string]func(*rpc.Call) (any, error)) tail.Target {
+	t.Helper()
+	tub, err := rpc.NewTub(rpc.Config{Features: features})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tub.Close() })
+	addr, err := tub.Listen("tcp:127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tub.SetLocation("tcp:" + addr.String()); err != nil {
+		t.Fatal(err)
+	}
+	furl, err := tub.Register(&rpc.Methods{Name: "RILogPublisher.foolscap.lothar.com", Map: methods}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target(t, furl.String())
+}
+
+// recorded offers a flight recorder of ours.
+func recorded(t *testing.T) (*logport.Logport, tail.Target) {
+	t.Helper()
 	lp, err := logport.Open(logport.Config{Name: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lp.Close()
-	text, err := lp.FURL()
+	t.Cleanup(func() { lp.Close() })
+	furl, err := lp.FURL()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return lp, target(t, furl)
+}
+
+func target(t *testing.T, text string) tail.Target {
+	t.Helper()
 	target, err := tail.ParseTarget(text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return target
+}
+
+// A publisher of ours selects itself, and what its rings hold comes first.
+func TestTailOurs(t *testing.T) {
+	lp, target := recorded(t)
 	only, err := filter.Compile(`attrs.ms > 5`)
 	if err != nil {
 		t.Fatal(err)
@@ -334,20 +362,8 @@ func TestTailOurs(t *testing.T) {
 
 // Very old publishers offer neither get_pid nor get_versions.
 func TestTailOldPublisher(t *testing.T) {
-	tub, err := rpc.NewTub(rpc.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tub.Close()
-	addr, err := tub.Listen("tcp:127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tub.SetLocation("tcp:" + addr.String()); err != nil {
-		t.Fatal(err)
-	}
 	events := make(chan *rpc.Remote, 1)
-	furl, err := tub.Register(&rpc.Methods{Name: "RILogPublisher.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
+	target := publisher(t, "", map[string]func(*rpc.Call) (any, error){
 		"subscribe_to_all": func(c *rpc.Call) (any, error) {
 			args, err := c.Bind("observer", "catch_up")
 			if err != nil {
@@ -358,14 +374,7 @@ func TestTailOldPublisher(t *testing.T) {
 			}
 			return &rpc.Methods{Name: "RISubscription.foolscap.lothar.com"}, nil
 		},
-	}}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := tail.ParseTarget(furl.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	for _, style := range []tail.Style{{Zone: time.UTC}, {Zone: time.UTC, Verbose: true}, {Zone: time.UTC, Form: tail.FormJSON}} {
 		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: style})
 		until(t, next, `^Connected \(unable to get pid\)$`)
@@ -384,7 +393,7 @@ func TestTailOldPublisher(t *testing.T) {
 		case style.Verbose:
 			want = `{"message": {"@": "UnJSONable", `
 		case style.Form == tail.FormJSON:
-			want = `{"from": "` + string(furl.Tub)[:8] + `", "rx_time": `
+			want = `{"from": "` + string(target.FURL.Tub)[:8] + `", "rx_time": `
 		}
 		if got := next(); !strings.HasPrefix(got, want) {
 			t.Errorf("shown as %q, want %q", got, want)
@@ -410,10 +419,7 @@ func TestTailHopeless(t *testing.T) {
 		"pb://" + string(tub.ID()) + "@tcp:" + addr.String() + "/nosuchname":         "unable to find reference",
 		"pb://6wz7odzytw7yy6sfhfxtulw2azhdvmzk@tcp:" + addr.String() + "/nosuchname": "unknown TubID",
 	} {
-		target, err := tail.ParseTarget(furl)
-		if err != nil {
-			t.Fatal(err)
-		}
+		target := target(t, furl)
 		f := tail.Follow{Targets: []tail.Target{target}, Out: io.Discard, Notes: t.Output()}
 		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		err = f.Run(ctx)
