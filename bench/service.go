@@ -119,7 +119,7 @@ func load(url string, d time.Duration) (perSecond float64, p99 time.Duration) {
 
 // serviceRounds are pairs of turns; the figure is the median over pairs, with the
 // interval in which 95 of 100 such medians lie.
-const serviceRounds = 60
+const serviceRounds = 250
 
 func benchService(r *report) {
 	lp := openForBench(r, logport.Config{Listen: "off", Dir: tempDir(r)})
@@ -136,8 +136,8 @@ func benchService(r *report) {
 		if i%2 == 1 { // neither is always the second
 			a, b = b, a
 		}
-		rateA, p99A := load(a, 250*time.Millisecond)
-		rateB, p99B := load(b, 250*time.Millisecond)
+		rateA, p99A := load(a, 150*time.Millisecond)
+		rateB, p99B := load(b, 150*time.Millisecond)
 		if i%2 == 1 {
 			rateA, rateB, p99A, p99B = rateB, rateA, p99B, p99A
 		}
