@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -344,6 +345,9 @@ func TestPingDuringCall(t *testing.T) {
 // takes an hour.
 func slowOverPipe(t *testing.T, clientConfig, serverConfig rpc.Config) *rpc.Remote {
 	t.Helper()
+	// What the collector finds of a Tub in a bubble it would clean up from outside.
+	percent := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	ln := make(pipes)
 	clientConfig.Dialers = dialers{"tcp": func(ctx context.Context, _ string) (net.Conn, error) { return ln.dial(ctx) }}
 	server, client := newTub(t, serverConfig), newTub(t, clientConfig)

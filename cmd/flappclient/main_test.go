@@ -94,7 +94,7 @@ func newService(t *testing.T, command ...string) (furl string, freeze func()) {
 		return string(out)
 	}
 	tool("create", "-l", "tcp:"+front.Addr().String(), "-p", fmt.Sprintf("tcp:%d:interface=127.0.0.1", port), dir)
-	words := strings.Fields(tool(append([]string{"add", dir, "run-command", "/"}, command...)...))
+	words := strings.Fields(tool(append([]string{"add", dir, "run-command", "--accept-stdin", "/"}, command...)...))
 	foolscaptest.Start(t, originalServer, dir).Expect(t, "^up$")
 
 	frozen, end := make(chan struct{}), make(chan struct{})
@@ -142,12 +142,15 @@ func newService(t *testing.T, command ...string) (furl string, freeze func()) {
 // A server that vanishes without a word is given up in time; one whose command
 // is silent for longer than that is not.
 func TestServerVanishes(t *testing.T) {
-	furl, freeze := newService(t, "sh", "-c", "sleep 3; echo still here; sleep 1000")
+	// The command ends with its input, and so with the server.
+	furl, freeze := newService(t, "sh", "-c", "sleep 3; echo still here; exec cat")
+	input, keep := io.Pipe()
+	defer keep.Close()
 	out, in := io.Pipe()
 	code := make(chan int, 1)
 	var errs strings.Builder
 	go func() {
-		code <- run(t.Context(), []string{"--furl", furl, "--give-up", "1s", "run-command"}, strings.NewReader(""), in, &errs)
+		code <- run(t.Context(), []string{"--furl", furl, "--give-up", "1s", "run-command"}, input, in, &errs)
 		in.Close()
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
