@@ -13,7 +13,7 @@ const module = "github.com/flogtool/flogtool/"
 // what stands below it, so that what is to be understood first stands last.
 var order = []string{
 	"cmd/", "bench", "examples/",
-	"cmd/internal/shortopt", "cmd/internal/clitest",
+	"cmd/internal/cli", "cmd/internal/shortopt", "cmd/internal/clitest",
 	"gatherer",
 	"tail", "tail/web", "tail/natstail", "tail/progress",
 	"classify",

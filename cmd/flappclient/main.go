@@ -12,26 +12,20 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/flogtool/flogtool/cmd/internal/shortopt"
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
 	"github.com/flogtool/flogtool/tail/progress"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { cli.Main(run) }
 
 const (
 	codeUsage  = 2
@@ -42,61 +36,34 @@ const (
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	root := newRootCommand()
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errw)
-	cmd := root
-	args, err := shortopt.Expand(root, args)
-	if err != nil {
-		err = usageError{err}
-	} else {
-		root.SetArgs(args)
-		cmd, err = root.ExecuteContextC(ctx)
-	}
-	if err == nil {
-		return 0
-	}
-	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
-	}
-	fmt.Fprintf(errw, "%s: %v\n", cmd.CommandPath(), err)
-	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(errw, "Run '%s --help' for usage.\n", cmd.CommandPath())
+	return cli.Program{Root: newRootCommand(), Code: code}.Run(ctx, args, in, out, errw)
+}
+
+// code returns the exit code for an error.
+func code(cmd *cobra.Command, err error) int {
+	switch {
+	case cli.IsUsage(err):
 		return codeUsage
-	}
-	if errors.Is(err, rpc.ErrDeadReference) && cmd.Name() == "run-command" {
+	case errors.Is(err, rpc.ErrDeadReference) && cmd.Name() == "run-command":
 		return codeLost
 	}
 	return codeFailed
 }
 
-// usageError is an error in how a command was called.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// exitCode ends the program with that code and without a message.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
-
 func newRootCommand() *cobra.Command {
 	c := &client{}
 	root := &cobra.Command{
-		Use:           "flappclient (--furl FURL | --furlfile FILE) COMMAND",
-		Short:         "Use a service of a flappserver",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.ArbitraryArgs,
+		Use:   "flappclient (--furl FURL | --furlfile FILE) COMMAND",
+		Short: "Use a service of a flappserver",
+		Args:  cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := c.address(); err != nil {
 				return err
 			}
 			if len(args) > 0 {
-				return usagef("Unknown command: %s", args[0])
+				return cli.Usagef("Unknown command: %s", args[0])
 			}
-			return usagef("must specify a command")
+			return cli.Usagef("must specify a command")
 		},
 	}
 	flags := root.PersistentFlags()
@@ -104,7 +71,6 @@ func newRootCommand() *cobra.Command {
 	flags.StringVarP(&c.furlfile, "furlfile", "f", "", "a `FILE` with the service's FURL; # begins a comment")
 	flags.DurationVar(&c.giveUp, "give-up", 3*time.Minute, "fail when the server was not heard of for so long")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newUploadCommand(c), newRunCommand(c))
 	return root
 }
@@ -123,7 +89,7 @@ func (c *client) address() (rpc.FURL, error) {
 	case c.furlfile != "":
 		return rpc.ReadFURLFile(appserver.ExpandHome(c.furlfile))
 	}
-	return rpc.FURL{}, usagef("must provide --furl or --furlfile")
+	return rpc.FURL{}, cli.Usagef("must provide --furl or --furlfile")
 }
 
 // with calls use with the service.
@@ -133,7 +99,7 @@ func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) 
 		return err
 	}
 	if c.giveUp <= 0 {
-		return usagef("--give-up=%v is no time to wait", c.giveUp)
+		return cli.Usagef("--give-up=%v is no time to wait", c.giveUp)
 	}
 	return appserver.Use(ctx, furl, c.giveUp, use)
 }
@@ -147,7 +113,7 @@ func newUploadCommand(c *client) *cobra.Command {
 		Example: "  flappclient -f upload.furl upload-file report.pdf",
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if name != "" && len(files) != 1 {
-				return usagef("--target-filename needs exactly one file")
+				return cli.Usagef("--target-filename needs exactly one file")
 			}
 			return c.with(cmd.Context(), func(service *rpc.Remote) error {
 				for _, file := range files {
@@ -209,7 +175,7 @@ func newRunCommand(c *client) *cobra.Command {
 			"is the command's, or 127 if a signal ended it.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("run-command takes no arguments")
+				return cli.Usagef("run-command takes no arguments")
 			}
 			return nil
 		},
@@ -220,9 +186,9 @@ func newRunCommand(c *client) *cobra.Command {
 				case err != nil:
 					return err
 				case exit.Signal != 0:
-					return exitCode(codeSignal)
+					return cli.ExitCode(codeSignal)
 				case exit.Code != 0:
-					return exitCode(exit.Code)
+					return cli.ExitCode(exit.Code)
 				}
 				return nil
 			})

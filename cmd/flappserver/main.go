@@ -1,8 +1,5 @@
 // Command flappserver offers small services, each behind a FURL of its own: to
-// store files in one directory, or to run one command.
-//
-// A command returns nil for exit code 0, an error for 1, usagef(…) for 2, and
-// exitCode(n) for n when it has said what there is to say.
+// store files in one directory, to run one command, to serve one git repository.
 package main
 
 import (
@@ -11,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,70 +15,31 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { cli.Main(run) }
 
 // run executes one command line and returns its exit code.
-func run(ctx context.Context, args []string, out, errw io.Writer) int {
-	root := newRootCommand()
-	root.SetOut(out)
-	root.SetErr(errw)
-	cmd := root
-	args, err := shortopt.Expand(root, args)
-	if err != nil {
-		err = usageError{err}
-	} else {
-		root.SetArgs(args)
-		cmd, err = root.ExecuteContextC(ctx)
-	}
-	if err == nil {
-		return 0
-	}
-	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
-	}
-	// The user asked this command, not the package that did the work.
-	fmt.Fprintf(errw, "%s: %s\n", cmd.CommandPath(), strings.TrimPrefix(err.Error(), "appserver: "))
-	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(errw, "Run '%s --help' for usage.\n", cmd.CommandPath())
-		return 2
-	}
-	return 1
+func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
+	return cli.Program{Root: newRootCommand(), Package: "appserver"}.Run(ctx, args, in, out, errw)
 }
-
-// usageError is an error in how a command was called.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// exitCode ends the program with that code and without a message.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "flappserver",
-		Short:         "Offer small services, each behind a FURL of its own",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:   "flappserver",
+		Short: "Offer small services, each behind a FURL of its own",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q", args[0])
+				return cli.Usagef("unknown command %q", args[0])
 			}
 			return nil
 		},
-		RunE: func(*cobra.Command, []string) error { return usagef("must specify a command") },
+		RunE: func(*cobra.Command, []string) error { return cli.Usagef("must specify a command") },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newCreateCommand(), newAddCommand(), newListCommand(), newRemoveCommand(), newRotateCommand(),
 		newStartCommand(), newStopCommand(), newRestartCommand())
 	return root
@@ -93,7 +49,7 @@ func newRootCommand() *cobra.Command {
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return usagef("it takes %s, and got %d arguments", strings.Join(names, " and "), len(args))
+			return cli.Usagef("it takes %s, and got %d arguments", strings.Join(names, " and "), len(args))
 		}
 		return nil
 	}
@@ -113,13 +69,13 @@ func newCreateCommand() *cobra.Command {
 		Args:        exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opts.Location == "" {
-				return usagef("--location= is mandatory")
+				return cli.Usagef("--location= is mandatory")
 			}
 			opts.Umask = fs.FileMode(current)
 			if umask != "" {
 				n, err := strconv.ParseUint(umask, 8, 9)
 				if err != nil {
-					return usagef("--umask=%q is not an octal number up to 777", umask)
+					return cli.Usagef("--umask=%q is not an octal number up to 777", umask)
 				}
 				opts.Umask = fs.FileMode(n)
 			}
@@ -177,7 +133,7 @@ func newAddCommand() *cobra.Command {
 			"      let git clone, fetch and push REPO, by git-remote-pb; --read-only: no push",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usagef("it takes BASEDIR, SERVICE-TYPE and the service's arguments")
+				return cli.Usagef("it takes BASEDIR, SERVICE-TYPE and the service's arguments")
 			}
 			return nil
 		},

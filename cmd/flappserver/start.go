@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
@@ -46,7 +47,7 @@ func (o *startOptions) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&o.foreground, "nodaemon", "n", false, "the same, by twistd's name")
 	cmd.Flags().StringVarP(&o.logfile, "logfile", "l", "", "the log, a `FILE` in BASEDIR (default "+logFile+"; with --foreground stderr)")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usagef("%w; of twistd's options there are --nodaemon and --logfile", err)
+		return cli.Usagef("%w; of twistd's options there are --nodaemon and --logfile", err)
 	})
 }
 
@@ -113,7 +114,7 @@ func newRestartCommand() *cobra.Command {
 		Args:    exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := stop(cmd, args[0], true)
-			if _, notRunning := errors.AsType[exitCode](err); err != nil && !notRunning {
+			if _, notRunning := errors.AsType[cli.ExitCode](err); err != nil && !notRunning {
 				return err
 			}
 			return opts.start(cmd, args[0])
@@ -237,7 +238,7 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 	pid, err := readPID(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		say("%s does not look like a running node directory (no %s)", path, pidFile)
-		return exitCode(2)
+		return cli.ExitCode(2)
 	}
 	if err != nil {
 		return err
@@ -250,7 +251,7 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 		if err := os.Remove(filepath.Join(path, pidFile)); err != nil {
 			return err
 		}
-		return exitCode(2)
+		return cli.ExitCode(2)
 	}
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)

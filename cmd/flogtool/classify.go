@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
@@ -56,7 +57,7 @@ func newClassifyIncidentCommand() *cobra.Command {
 				return err
 			}
 			if failed {
-				return exitCode(1)
+				return cli.ExitCode(1)
 			}
 			return nil
 		},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/tail"
@@ -40,7 +41,7 @@ func newDumpCommand() *cobra.Command {
 				return err
 			}
 			if d.Follow && (d.Style.Form > tail.FormTemplate || d.Select.Last > 0 || d.Select.Around != nil || d.Select.Parents != nil) {
-				return usagef("--follow has no end, which --table, --tree, --summary, --last, --around and --parents wait for")
+				return cli.Usagef("--follow has no end, which --table, --tree, --summary, --last, --around and --parents wait for")
 			}
 			if d.Files, err = tail.Expand(args); err != nil {
 				return err
@@ -89,9 +90,8 @@ func fileErrors(cmd *cobra.Command, err error) error {
 		var last error
 		for _, e := range joined.Unwrap() {
 			if e = fileErrors(cmd, e); e != nil {
-				if _, said := errors.AsType[exitCode](e); !said {
-					code := report(cmd, e, cmd.ErrOrStderr())
-					e = exitCode(code)
+				if _, said := errors.AsType[cli.ExitCode](e); !said {
+					e = cli.ExitCode(cli.Program{}.Report(cmd, e, cmd.ErrOrStderr()))
 				}
 				last = e
 			}
@@ -103,7 +103,7 @@ func fileErrors(cmd *cobra.Command, err error) error {
 	}
 	if errors.Is(err, cmd.Context().Err()) && cmd.Context().Err() != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "interrupted")
-		return exitCode(1)
+		return cli.ExitCode(1)
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
@@ -44,5 +45,5 @@ func foreign(errw io.Writer, command string, err error) error {
 	default:
 		fmt.Fprintf(errw, "Error: %s does not appear to be a flogfile.\n\n", f.Name)
 	}
-	return exitCode(1)
+	return cli.ExitCode(1)
 }

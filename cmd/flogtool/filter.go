@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
@@ -107,7 +108,7 @@ func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, 
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return nil, usagef("--%s: %q is no whole number of seconds since 1970; --since and --until take other times", option, value)
+			return nil, cli.Usagef("--%s: %q is no whole number of seconds since 1970; --since and --until take other times", option, value)
 		}
 		fmt.Fprintf(out, " --%s: removing events %s %s\n", option, words, time.Unix(n, 0).In(localZone()).Format(time.ANSIC))
 		return &n, nil
@@ -122,7 +123,7 @@ func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, 
 	if flags.Changed("above") {
 		level, ok := event.ParseLevel(above)
 		if !ok {
-			return usagef("--above: %q is no level: %s, or a whole number", above, levelNames())
+			return cli.Usagef("--above: %q is no level: %s, or a whole number", above, levelNames())
 		}
 		if level != 0 {
 			fmt.Fprintf(out, " --above: removing events below level %d\n", int(level))

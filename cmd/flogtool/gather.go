@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/gatherer"
 )
@@ -40,7 +41,7 @@ func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := args[0]
 			if opts.Location == "" {
-				return usagef("--location= is mandatory")
+				return cli.Usagef("--location= is mandatory")
 			}
 			if err := gatherer.Create(dir, opts); err != nil {
 				return withoutPackage(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc"
@@ -38,12 +39,12 @@ func newLevelCommand() *cobra.Command {
 				facility, level, ok := strings.Cut(arg, "=")
 				l, known := event.ParseLevel(level)
 				if !ok || !known {
-					return usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
+					return cli.Usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
 				}
 				changes = append(changes, thresholdChange{facility, l})
 			}
 			if hold < time.Second || hold > 24*time.Hour {
-				return usagef("--for must be from 1s to 24h")
+				return cli.Usagef("--for must be from 1s to 24h")
 			}
 			furl, err := controlTarget(args[0])
 			if err != nil {
@@ -143,9 +144,9 @@ func newFURLCommand() *cobra.Command {
 			"one, furl rotate withdraws it and prints the new one.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q: show and rotate are", args[0])
+				return cli.Usagef("unknown command %q: show and rotate are", args[0])
 			}
-			return usagef("must specify show or rotate")
+			return cli.Usagef("must specify show or rotate")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -157,7 +158,7 @@ func newFURLCommand() *cobra.Command {
 			Args:    cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if args[1] != "logport" && args[1] != "control" {
-					return usagef("%q is neither logport nor control", args[1])
+					return cli.Usagef("%q is neither logport nor control", args[1])
 				}
 				file, err := logport.FURLFile(filepath.Clean(args[0]), args[1])
 				if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/tail"
@@ -45,7 +46,7 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 	var err error
 	usage := func(option string, e error) {
 		if err == nil && e != nil {
-			err = usageError{fmt.Errorf("--%s: %w", option, e)}
+			err = cli.Usage(fmt.Errorf("--%s: %w", option, e))
 		}
 	}
 	if s.only != "" {
@@ -144,7 +145,7 @@ func (s *showFlags) add(flags *pflag.FlagSet, files bool) {
 func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 	var err error
 	if style.Times, err = tail.ParseTimeMode(s.times); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	style.Zone = localZone()
 	forms := 0
@@ -160,11 +161,11 @@ func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 	set(s.summary, tail.FormSummary)
 	set(s.template != "", tail.FormTemplate)
 	if forms > 1 {
-		return usagef("only one of --json, --table, --tree, --template and --summary can be given")
+		return cli.Usagef("only one of --json, --table, --tree, --template and --summary can be given")
 	}
 	if s.template != "" {
 		if style.Template, err = tail.ParseTemplate(s.template); err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 	}
 	style.Terminal = isTerminal(out)
@@ -175,7 +176,7 @@ func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 		style.Color = true
 	case "never":
 	default:
-		return usagef("--color is auto, always or never, not %q", s.color)
+		return cli.Usagef("--color is auto, always or never, not %q", s.color)
 	}
 	if style.Form == tail.FormJSON {
 		style.Color = false

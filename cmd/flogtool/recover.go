@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/logport"
 )
 
@@ -41,7 +42,7 @@ func newRecoverCommand() *cobra.Command {
 				return err
 			}
 			if failed {
-				return exitCode(1)
+				return cli.ExitCode(1)
 			}
 			if len(all) == 0 {
 				fmt.Fprintln(out, "nothing to recover")

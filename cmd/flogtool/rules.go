@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/rules"
 	"github.com/flogtool/flogtool/tail"
@@ -49,9 +50,9 @@ func newRulesCommand() *cobra.Command {
 			"  flogtool rules explain -c rules incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2 disk-full",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q", args[0])
+				return cli.Usagef("unknown command %q", args[0])
 			}
-			return usagef("must specify one of check, test, explain, list")
+			return cli.Usagef("must specify one of check, test, explain, list")
 		},
 	}
 	cmd.AddCommand(newRulesCheckCommand(), newRulesTestCommand(), newRulesExplainCommand(), newRulesListCommand())
@@ -96,7 +97,7 @@ func newRulesCheckCommand() *cobra.Command {
 				return err
 			}
 			if bad > 0 {
-				return exitCode(1)
+				return cli.ExitCode(1)
 			}
 			return nil
 		},
@@ -160,7 +161,7 @@ func newRulesTestCommand() *cobra.Command {
 				return err
 			}
 			if wrong > 0 {
-				return exitCode(1)
+				return cli.ExitCode(1)
 			}
 			return nil
 		},

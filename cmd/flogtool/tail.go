@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
 	"github.com/flogtool/flogtool/tail"
@@ -38,7 +39,7 @@ func newTailCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("catch-up") && !f.CatchUp && (f.Select.Last > 0 || f.Select.Around != nil || f.Select.Parents != nil) {
-				return usagef("--last, --around and --parents choose among the buffered events, which --catch-up=false leaves out")
+				return cli.Usagef("--last, --around and --parents choose among the buffered events, which --catch-up=false leaves out")
 			}
 			for _, arg := range args {
 				target, err := tail.ParseTarget(arg)

@@ -11,49 +11,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { cli.Main(run) }
 
 const codeFailed = 128 // as git's own programs
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	cmd := newCommand()
-	cmd.SetArgs(args)
-	cmd.SetIn(in)
-	cmd.SetOut(out)
-	cmd.SetErr(errw)
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	if code, ok := errors.AsType[exitCode](err); ok {
-		return int(code)
-	}
-	fmt.Fprintf(errw, "%s: %s\n", cmd.Name(), strings.TrimPrefix(err.Error(), "rpc: "))
-	return codeFailed
+	p := cli.Program{Root: newCommand(), Package: "rpc", Code: func(*cobra.Command, error) int { return codeFailed }}
+	return p.Run(ctx, args, in, out, errw)
 }
-
-// exitCode ends the program with that code and without a message.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newCommand() *cobra.Command {
 	return &cobra.Command{
@@ -68,9 +45,7 @@ func newCommand() *cobra.Command {
 			"      into its configuration, and into the messages of merges",
 		Example: "  git clone pb::$HOME/project.furl project\n" +
 			"  git remote add origin pb::/etc/project.furl",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.ExactArgs(2),
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			furl, err := address(args[1])
 			if err != nil {
@@ -164,7 +139,7 @@ func (h *helper) connect(ctx context.Context, program appserver.GitProgram) erro
 	case exit.Signal != 0:
 		return fmt.Errorf("%s on the server was ended by signal %d", program, exit.Signal)
 	case exit.Code != 0:
-		return exitCode(exit.Code) // it has said why on standard error
+		return cli.ExitCode(exit.Code) // it has said why on standard error
 	}
 	return nil
 }
