@@ -43,11 +43,11 @@ func (lp *Logport) beginDraft(facility string, level event.Level, need int) (*ri
 	r := lp.rings.ring(f, level.Band())
 	// Two writers of one ring would wait for each other's encoding: for a while
 	// they encode aside.
-	if r.crowded.Load() > 0 {
+	if r.crowded.Load() {
 		return nil, nil
 	}
 	if !r.mu.TryLock() {
-		r.crowded.Store(crowdedFor)
+		r.crowded.Store(true)
 		return nil, nil
 	}
 	from := r.t.used + recordHeader

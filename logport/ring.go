@@ -103,7 +103,7 @@ type ring struct {
 	band int
 	id   uint32
 
-	crowded atomic.Int32 // above 0: several goroutines write; see beginDraft
+	crowded atomic.Bool // several goroutines write: see beginDraft
 
 	mu sync.Mutex
 	t  ringTable // guarded by mu
@@ -118,6 +118,7 @@ type ringTable struct {
 	used     int       // of cur
 	serial   uint64    // of the last one
 	count    int       // events in all segments
+	aside    int       // events that came while the ring was crowded
 	limit    int       // events kept at most; 0: as many as fit
 	maxBytes int       // bytes kept at most; 0: as many as there is room for
 }
@@ -244,8 +245,11 @@ func (a *rings) append(r *ring, payload []byte) event.Num {
 		a.grow(r, recordHeader+len(payload))
 		r.mu.Lock()
 	}
-	if n := r.crowded.Load(); n > 0 {
-		r.crowded.Store(n - 1)
+	if r.crowded.Load() {
+		if r.t.aside++; r.t.aside >= crowdedFor {
+			r.t.aside = 0
+			r.crowded.Store(false)
+		}
 	}
 	copy(r.t.cur[r.t.used+recordHeader:], payload)
 	num := a.put(r, len(payload))
