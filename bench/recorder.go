@@ -115,31 +115,41 @@ func benchRecorder(r *report) {
 	r.Ratio("recorder-mapped-vs-memory", ourMapped.best/ourLog.best)
 	r.Ratio("recorder-off-vs-slogoff", ourOff.best/slogOff.best)
 
-	alone, two, same := 0.0, 0.0, 0.0
-	for range 30 {
-		alone = max(alone, eventsPerSecond(lp, "a"))
-		two = max(two, eventsPerSecond(lp, "a", "b"))
-		same = max(same, eventsPerSecond(lp, "a", "a"))
+	other := openForBench(r, logport.Config{Listen: "off"})
+	defer other.Close()
+	alone, two, same, apart := 0.0, 0.0, 0.0, 0.0
+	for range 40 {
+		alone = max(alone, eventsPerSecond(writer{lp, "a"}))
+		two = max(two, eventsPerSecond(writer{lp, "a"}, writer{lp, "b"}))
+		same = max(same, eventsPerSecond(writer{lp, "a"}, writer{lp, "a"}))
+		apart = max(apart, eventsPerSecond(writer{lp, "a"}, writer{other, "a"}))
 	}
 	r.Row("one goroutine", alone, "events/s")
 	r.Row("two goroutines, two facilities", two, "events/s")
 	r.Row("two goroutines, one facility", same, "events/s")
+	r.Row("two goroutines, two Logports: nothing shared", apart, "events/s")
 	r.Ratio("recorder-two-facilities-vs-one", two/alone)
+	r.Ratio("recorder-two-logports-vs-one", apart/alone)
 	r.Ratio("recorder-one-facility-vs-one", same/alone)
 	runtime.KeepAlive(lp)
 }
 
-// eventsPerSecond logs for a fixed time, one goroutine for each facility named.
-func eventsPerSecond(lp *logport.Logport, facilities ...string) float64 {
+type writer struct {
+	lp       *logport.Logport
+	facility string
+}
+
+// eventsPerSecond logs for a fixed time, one goroutine for each writer.
+func eventsPerSecond(writers ...writer) float64 {
 	var wg sync.WaitGroup
 	var total atomic.Int64
 	start := time.Now()
-	for _, f := range facilities {
+	for _, w := range writers {
 		wg.Go(func() {
 			n := int64(0)
 			for time.Since(start) < 50*time.Millisecond {
 				for i := range 1000 {
-					lp.Log(context.Background(), slog.LevelInfo, "request served", logport.Facility(f),
+					w.lp.Log(context.Background(), slog.LevelInfo, "request served", logport.Facility(w.facility),
 						slog.String("path", "/v1/orders"), slog.Int("status", i), slog.Float64("ms", 1.25))
 				}
 				n += 1000
