@@ -202,13 +202,14 @@ func TestWide(t *testing.T) {
 // TestCallsLimit: so many methods run at once; the next call waits.
 func TestCallsLimit(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Calls: 3}})
-	release := make(chan struct{})
-	var running, most atomic.Int32
+	entered, release := make(chan struct{}), make(chan struct{})
+	var running atomic.Int32
 	f := register(t, server, &rpc.Methods{Map: methods{"run": func(c *rpc.Call) (any, error) {
 		c.Go()
-		n := running.Add(1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		if n := running.Add(1); n > 3 {
+			t.Errorf("%d methods run at once, want 3 at most", n)
 		}
+		entered <- struct{}{}
 		<-release
 		running.Add(-1)
 		return nil, nil
@@ -218,16 +219,20 @@ func TestCallsLimit(t *testing.T) {
 	for range 20 {
 		all = append(all, r.Start("run", rpc.Args{}))
 	}
-	for range 20 {
+	for range 3 { // so many do run at once
+		<-entered
+	}
+	for range 17 {
+		release <- struct{}{}
+		<-entered
+	}
+	for range 3 {
 		release <- struct{}{}
 	}
 	for _, p := range all {
 		if err := p.Result(nil); err != nil {
 			t.Error(err)
 		}
-	}
-	if most.Load() != 3 {
-		t.Errorf("%d methods ran at once, want 3", most.Load())
 	}
 }
 
