@@ -24,7 +24,7 @@ func TestDraftsAreWhatIsEncodedAside(t *testing.T) {
 		lps[i] = open(t, logport.Config{Listen: "off", RingBytes: 64 << 20, Redact: redact})
 	}
 	const seed = 7
-	const count = 20_000
+	const count = 5000
 	for _, lp := range lps {
 		rnd := rand.New(rand.NewPCG(seed, seed))
 		l := slog.New(lp.Handler())
