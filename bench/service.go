@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/flogtool/flogtool/logport"
@@ -76,9 +77,15 @@ func newService(l *slog.Logger) http.Handler {
 	})
 }
 
-// load has four clients send orders to a server for d, and returns the rate and
-// the 99th percentile of the time one took.
-func load(url string, d time.Duration) (perSecond float64, p99 time.Duration) {
+// turn is what one turn of load measured.
+type turn struct {
+	perSecond float64
+	p99       float64 // seconds that one request took, 99th percentile
+	cpu       float64 // seconds of processor time a request, clients and all
+}
+
+// load has four clients send orders to a server for d.
+func load(url string, d time.Duration) turn {
 	o := order{ID: 1, User: "ann"}
 	for i := range 60 {
 		o.Lines = append(o.Lines, orderLine{fmt.Sprint("article-", i*37), i % 9, float64(i) * 1.25})
@@ -87,7 +94,7 @@ func load(url string, d time.Duration) (perSecond float64, p99 time.Duration) {
 	var mu sync.Mutex
 	var all []time.Duration
 	var wg sync.WaitGroup
-	start := time.Now()
+	start, cpu := time.Now(), processorTime()
 	for range 4 {
 		wg.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
@@ -109,12 +116,22 @@ func load(url string, d time.Duration) (perSecond float64, p99 time.Duration) {
 		})
 	}
 	wg.Wait()
-	elapsed := time.Since(start)
+	elapsed, spent := time.Since(start), processorTime()-cpu
 	slices.Sort(all)
 	if len(all) == 0 {
-		return 0, 0
+		return turn{}
 	}
-	return float64(len(all)) / elapsed.Seconds(), all[len(all)*99/100]
+	n := float64(len(all))
+	return turn{n / elapsed.Seconds(), all[len(all)*99/100].Seconds(), spent.Seconds() / n}
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // serviceRounds are pairs of turns; the figure is the median over pairs, with the
@@ -130,29 +147,32 @@ func benchService(r *report) {
 	defer with.Close()
 	load(without.URL, 300*time.Millisecond)
 	load(with.URL, 300*time.Millisecond)
-	var rates, tails, rate, tail []float64
+	var rate, tail, rates, tails, cpus []float64
 	for i := range serviceRounds {
-		a, b := without.URL, with.URL
-		if i%2 == 1 { // neither is always the second
-			a, b = b, a
+		var a, b turn
+		if i%2 == 0 { // neither is always the second
+			a = load(without.URL, 150*time.Millisecond)
+			b = load(with.URL, 150*time.Millisecond)
+		} else {
+			b = load(with.URL, 150*time.Millisecond)
+			a = load(without.URL, 150*time.Millisecond)
 		}
-		rateA, p99A := load(a, 150*time.Millisecond)
-		rateB, p99B := load(b, 150*time.Millisecond)
-		if i%2 == 1 {
-			rateA, rateB, p99A, p99B = rateB, rateA, p99B, p99A
-		}
-		rate, tail = append(rate, rateA), append(tail, p99A.Seconds()*1e6)
-		rates, tails = append(rates, rateB/rateA), append(tails, float64(p99B)/float64(p99A))
+		rate, tail = append(rate, a.perSecond), append(tail, a.p99*1e6)
+		rates, tails, cpus = append(rates, b.perSecond/a.perSecond), append(tails, b.p99/a.p99), append(cpus, b.cpu/a.cpu)
 	}
 	r.Row("service without recorder", median(rate), "requests/s")
 	r.Row("service without recorder, 99th percentile", median(tail), "us")
-	for name, ratios := range map[string][]float64{"throughput with/without": rates, "p99 with/without": tails} {
-		low, high := interval(ratios)
-		r.Row(name+", 95% interval from", low, "")
-		r.Row(name+", 95% interval to", high, "")
+	for _, f := range []struct {
+		name   string
+		ratios []float64
+	}{{"throughput", rates}, {"p99", tails}, {"processor time a request", cpus}} {
+		low, high := interval(f.ratios)
+		r.Row(f.name+" with/without, 95% interval from", low, "")
+		r.Row(f.name+" with/without, 95% interval to", high, "")
 	}
 	r.Ratio("service-throughput", median(rates))
 	r.Ratio("service-p99", median(tails))
+	r.Ratio("service-cpu", median(cpus))
 
 	worst := worstCall(r, lp)
 	r.Row("worst single call while another process syncs the disk", worst.Seconds()*1e3, "ms")

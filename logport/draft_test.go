@@ -73,6 +73,7 @@ func logRandom(rnd *rand.Rand, lp *logport.Logport, l, with *slog.Logger) {
 		func() slog.Value { return slog.DurationValue(time.Duration(rnd.Int64())) },
 		func() slog.Value { return slog.TimeValue(time.Unix(rnd.Int64N(1<<40), 0)) },
 		func() slog.Value { return slog.AnyValue(errors.New("broken")) },
+		func() slog.Value { return slog.AnyValue(nil) },
 		func() slog.Value { return slog.GroupValue(slog.Int("inner", 1)) },
 		func() slog.Value { return slog.StringValue("pb://abcdefgh@tcp:1.2.3.4:5/secretname") },
 	}

@@ -204,6 +204,10 @@ func appendBasic(b []byte, a *slog.Attr, kind slog.Kind) (_ []byte, ok bool) {
 		return event.AppendDuration(event.AppendKey(b, a.Key), a.Value.Duration()), true
 	case slog.KindTime:
 		return event.AppendTime(event.AppendKey(b, a.Key), a.Value.Time()), true
+	case slog.KindAny: // nil is basic: "err", err where all went well
+		if a.Value.Any() == nil && a.Key != "" && !isSecret(a.Key) {
+			return event.AppendNil(event.AppendKey(b, a.Key)), true
+		}
 	}
 	return b, false
 }
