@@ -6,7 +6,7 @@ FUZZTIME ?= 10s
 TOOL      = $(GO) tool -modfile=tools.mod
 PARTS     = rpc recorder publishing classify files gatherer appserver
 
-.PHONY: demo prepare test lint fmt bench $(PARTS:%=bench-%) fuzz cover vuln
+.PHONY: demo prepare test soak lint fmt bench $(PARTS:%=bench-%) fuzz cover vuln
 
 demo:
 	$(GO) run ./cmd/flogtool demo
@@ -22,6 +22,9 @@ test: prepare
 	@dirs=$$(grep -rl --include='*_test.go' '^//go:build .*!race' . | xargs -rn1 dirname | sort -u); \
 	if [ -n "$$dirs" ]; then echo "$(GO) test -run Alloc" $$dirs; $(GO) test -run Alloc $$dirs; fi
 	@.ci/prepare --missing
+
+soak: prepare
+	@FLOG_SOAK=1 $(GO) run .ci/testreport.go -- $(GO) test -json -count=1 -timeout 20m -run 'Kill|Faults|Large' ./logport ./rpc/appserver
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

@@ -18,10 +18,10 @@ type follower struct {
 	p *pump
 	q *queue
 
-	c        *cursor   // while catching up, else nil
-	from     event.Num // where it began
-	expected uint64    // events below the cut that c has not yet returned
-	joined   bool      // the queue has begun
+	c      *cursor   // while catching up, else nil
+	sure   event.Num // every number from it on is an event to be returned, or is lost
+	old    uint64    // events numbered below it that c has not yet returned
+	joined bool      // the queue has begun
 
 	entries, rest []byte // taken from the queue
 
@@ -63,16 +63,16 @@ func follow(a *rings, p *pump, catchUp bool, maxCount, maxBytes int) *follower {
 		return f
 	}
 	f.c = newCursor(a, 0)
-	f.expected = f.c.held()
+	f.sure, f.old = f.c.held()
 	return f
 }
 
 // followFrom is follow for a subscription that goes on where an earlier one
 // ended: every event from that number on is returned or lost.
 func followFrom(a *rings, p *pump, from event.Num, maxCount, maxBytes int) *follower {
-	f := &follower{p: p, q: newQueue(maxCount, maxBytes), pos: from, from: from}
+	f := &follower{p: p, q: newQueue(maxCount, maxBytes), pos: from, sure: from}
 	f.c = newCursor(a, from)
-	f.expected = uint64(max(f.c.cut(), from) - from)
+	f.c.cut()
 	return f
 }
 
@@ -86,19 +86,21 @@ func (f *follower) stop() { f.p.remove(f.q) }
 func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) (num event.Num, rec event.Record, ok bool) {
 	for f.c != nil {
 		if num, rec, ok := f.c.read(); ok {
-			f.expected--
+			f.loseTo(num)
+			if num < f.sure {
+				f.old--
+			}
 			f.pos = num + 1
 			return num, rec, true
 		}
-		f.lost.add(f.expected, f.from, f.c.until)
-		f.expected, f.pos = 0, f.c.until
+		f.loseTo(f.c.until)
 		if f.joined {
 			f.c = nil
 			break
 		}
 		// Caught up: the queue begins here, or a little later, where the pump is.
 		f.joined = true
-		f.expected = f.c.extend(f.p.add(f.q))
+		f.c.extend(f.p.add(f.q))
 	}
 	for {
 		for len(f.rest) > 0 {
@@ -132,6 +134,23 @@ func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) 
 	}
 }
 
+// loseTo moves pos to num and counts what did not come on the way: the rings have
+// given it up since. It is counted where it is missing, so that whoever goes on
+// from there later, over another connection, need not.
+func (f *follower) loseTo(num event.Num) {
+	if num <= f.pos {
+		return
+	}
+	if f.pos < f.sure && num >= f.sure {
+		f.lost.add(f.old, f.pos, f.sure)
+		f.old, f.pos = 0, f.sure
+	}
+	if f.pos >= f.sure {
+		f.lost.add(uint64(num-f.pos), f.pos, num)
+	}
+	f.pos = num
+}
+
 // teller bounds how often a loss is told by an event of our own.
 type teller struct {
 	untold uint64
@@ -159,11 +178,18 @@ func (t *teller) quiet() <-chan time.Time {
 	return time.After(time.Until(t.told.Add(tellEvery)))
 }
 
-// held cuts and returns how many events below the cut the rings hold. What a
-// ring gives up before the cursor comes is missing from that number.
-func (c *cursor) held() uint64 {
+// held cuts and returns a number from which on the rings hold every event, and how
+// many older ones they hold. What a ring gives up before the cursor comes is
+// missing from that.
+func (c *cursor) held() (sure event.Num, old uint64) {
 	until := c.cut()
-	held := uint64(0)
+	for i := range c.heads {
+		r := c.heads[i].r
+		r.mu.Lock()
+		sure = max(sure, r.t.gaveUp, r.t.firstWithinLimit(c.a))
+		r.mu.Unlock()
+	}
+	sure = min(sure, until)
 	for i := range c.heads {
 		r := c.heads[i].r
 		r.mu.Lock()
@@ -171,11 +197,11 @@ func (c *cursor) held() uint64 {
 		if r.t.limit > 0 {
 			n = min(n, r.t.limit)
 		}
-		n -= r.t.countFrom(c.a, until)
+		n -= r.t.countFrom(c.a, sure)
 		r.mu.Unlock()
-		held += uint64(max(0, n))
+		old += uint64(max(0, n))
 	}
-	return held
+	return sure, old
 }
 
 // countFrom returns how many events in the ring are numbered num or above.
@@ -197,14 +223,10 @@ func (t *ringTable) countFrom(a *rings, num event.Num) int {
 	return n
 }
 
-// extend moves the cut forward to until, if it is not there, and returns how
-// many events that adds.
-func (c *cursor) extend(until event.Num) uint64 {
-	if until <= c.until {
-		return 0
+// extend moves the cut forward to until, if it is not there.
+func (c *cursor) extend(until event.Num) {
+	if until > c.until {
+		c.addHeads(0)
+		c.until = until
 	}
-	added := uint64(until - c.until)
-	c.addHeads(0)
-	c.until = until
-	return added
 }

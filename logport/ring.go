@@ -118,6 +118,7 @@ type ringTable struct {
 	used     int       // of cur
 	serial   uint64    // of the last one
 	count    int       // events in all segments
+	gaveUp   event.Num // of events below it none is left, from it on all are
 	aside    int       // events that came while the ring was crowded
 	limit    int       // events kept at most; 0: as many as fit
 	maxBytes int       // bytes kept at most; 0: as many as there is room for
@@ -499,6 +500,9 @@ func (a *rings) drop(r *ring) (events int, pinned bool) {
 		t.gone = 0
 	}
 	t.count -= s.count
+	if s.count > 0 {
+		t.gaveUp = s.last + 1
+	}
 	for _, b := range s.blocks[:s.n] {
 		// Marked free, so that a reader of a dead process's memory passes it by.
 		binary.LittleEndian.PutUint32(a.t.mem[int(b)*blockSize:], 0)
