@@ -22,6 +22,7 @@ type follower struct {
 	sure   event.Num // every number from it on is an event to be returned, or is lost
 	old    uint64    // events numbered below it that c has not yet returned
 	joined bool      // the queue has begun
+	passed bool      // the catch-up has ended, and the caller has not taken that yet
 
 	entries, rest []byte // taken from the queue
 
@@ -55,6 +56,13 @@ func (f *follower) takeLost() loss {
 	return l
 }
 
+// takeCaughtUp reports, once, that the catch-up has ended.
+func (f *follower) takeCaughtUp() bool {
+	passed := f.passed
+	f.passed = false
+	return passed
+}
+
 func follow(a *rings, p *pump, catchUp bool, maxCount, maxBytes int) *follower {
 	f := &follower{p: p, q: newQueue(maxCount, maxBytes)}
 	if !catchUp {
@@ -81,8 +89,9 @@ func (f *follower) stop() { f.p.remove(f.q) }
 
 // next returns the next event, waiting for it until ctx ends; ok is false then,
 // or when the Logport was closed and all is returned. The record is valid until
-// the next call. It is nil when all is read and events were lost, and instead of
-// waiting if the caller has other things to do first (busy) or quiet has a value.
+// the next call. It is nil when the catch-up has ended, when all is read and events
+// were lost, and instead of waiting if the caller has other things to do first
+// (busy) or quiet has a value.
 func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) (num event.Num, rec event.Record, ok bool) {
 	for f.c != nil {
 		if num, rec, ok := f.c.read(); ok {
@@ -95,8 +104,8 @@ func (f *follower) next(ctx context.Context, busy bool, quiet <-chan time.Time) 
 		}
 		f.loseTo(f.c.until)
 		if f.joined {
-			f.c = nil
-			break
+			f.c, f.passed = nil, true
+			return event.NoNum, nil, true
 		}
 		// Caught up: the queue begins here, or a little later, where the pump is.
 		f.joined = true

@@ -51,6 +51,10 @@ type Batch struct {
 	// DroppedUntil; that range may hold others too.
 	DroppedFrom, DroppedUntil event.Num
 
+	// CaughtUp says, once, that what the rings held when the subscription began has
+	// been accounted for; what follows is new.
+	CaughtUp bool
+
 	Until event.Num // all events below are accounted for by this batch and those before
 
 	data []byte
@@ -119,6 +123,8 @@ func newBatch(data, info any) (*Batch, error) {
 	b.First, b.Last = event.Num(number("first")), event.Num(number("last"))
 	b.Filtered, b.Dropped = number("filtered"), number("dropped")
 	b.Until = event.Num(number("until"))
+	caughtUp, _ := d.Get("caught_up")
+	b.CaughtUp, _ = caughtUp.(bool)
 	b.DroppedFrom, b.DroppedUntil = event.Num(number("dropped_from")), event.Num(number("dropped_until"))
 	num := b.First
 	for rest := raw; len(rest) > 0; b.Count++ {

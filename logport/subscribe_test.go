@@ -462,3 +462,37 @@ func TestFollowAcrossFaults(t *testing.T) {
 		t.Errorf("only %d events were delivered", c.delivered)
 	}
 }
+
+// TestCaughtUp: a catch-up ends with one batch that says so, at once and before
+// anything new, whether or not there was something to send.
+func TestCaughtUp(t *testing.T) {
+	for name, buffered := range map[string]int{"nothing": 0, "some": 5000} {
+		t.Run(name, func(t *testing.T) {
+			lp := open(t, logport.Config{})
+			for i := range buffered {
+				lp.Log(context.Background(), slog.LevelInfo, "old", slog.Int("i", i))
+			}
+			batches := make(chan *logport.Batch, 1000)
+			held := int(lp.Stats().Events)
+			// Nothing is filtered out: no batch is sent for the sake of counts.
+			subscribe(t, lp, logport.SubscribeOptions{CatchUp: true}, func(b *logport.Batch) error {
+				c := *b
+				batches <- &c
+				return nil
+			})
+			count := 0
+			for b := range batches {
+				if count += b.Count; b.CaughtUp {
+					break
+				}
+			}
+			if count != held {
+				t.Errorf("%d events came before the end of the catch-up, want %d", count, held)
+			}
+			lp.Log(context.Background(), slog.LevelInfo, "new")
+			if b := <-batches; b.CaughtUp || b.Count != 1 {
+				t.Errorf("the next batch has %d events, caught up: %v", b.Count, b.CaughtUp)
+			}
+		})
+	}
+}

@@ -114,6 +114,7 @@ type batch struct {
 	filtered uint64 // events that did not match, since the batch before
 	lost     loss   // before the first one
 	until    event.Num
+	caughtUp bool // the catch-up ends with this batch
 }
 
 func (b *batch) add(num event.Num, rec event.Record) {
@@ -127,7 +128,9 @@ func (b *batch) add(num event.Num, rec event.Record) {
 	b.count++
 }
 
-func (b *batch) empty() bool { return b.count == 0 && b.filtered == 0 && b.lost.count == 0 }
+func (b *batch) empty() bool {
+	return b.count == 0 && b.filtered == 0 && b.lost.count == 0 && !b.caughtUp
+}
 
 // args returns the arguments of the call, which hold data until they are sent.
 func (b *batch) args(incarnation string) rpc.Args {
@@ -139,6 +142,9 @@ func (b *batch) args(incarnation string) rpc.Args {
 	}
 	if b.count > 0 {
 		info = append(info, event.Item{Key: "first", Value: event.NumValue(b.first)}, event.Item{Key: "last", Value: event.NumValue(b.last)})
+	}
+	if b.caughtUp {
+		info = append(info, event.Item{Key: "caught_up", Value: true})
 	}
 	if b.lost.count > 0 {
 		info = append(info, event.Item{Key: "dropped", Value: event.NumValue(event.Num(b.lost.count))},
@@ -191,6 +197,9 @@ func (lp *Logport) gather(ctx context.Context, o subscribeOptions, send func(*ba
 			return
 		case rec == nil:
 			quiet = nil
+			if b.caughtUp = f.takeCaughtUp(); b.caughtUp {
+				b.until = max(b.until, f.pos)
+			}
 			if !b.empty() && !send(&b) {
 				return
 			}

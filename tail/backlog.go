@@ -2,12 +2,9 @@ package tail
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
-	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -131,29 +128,4 @@ func (l *follower) mark(ctx context.Context, remote *rpc.Remote) (stop func()) {
 		}
 	})
 	return ended.Wait
-}
-
-// errExtent ends the subscription of [follower.extent].
-var errExtent = errors.New("tail: the extent is known")
-
-// extent tells once up to where the events go that a publisher of ours has
-// buffered: a second subscription, which wants none of them, learns where they
-// end. The publisher waits a second before it says so.
-func (l *follower) extent(ctx context.Context, remote *rpc.Remote, tell func(until event.Num)) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		err := logport.Subscribe(ctx, remote, logport.SubscribeOptions{CatchUp: true, Filter: "false"}, func(b *logport.Batch) error {
-			tell(b.Until)
-			return errExtent
-		})
-		if !errors.Is(err, errExtent) && ctx.Err() == nil && remote.IsConnected() {
-			l.note("cannot tell where the buffered events end: %v", err)
-			l.chosen(ctx)
-		}
-	})
-	return func() {
-		cancel()
-		ended.Wait()
-	}
 }

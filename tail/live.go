@@ -399,15 +399,6 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 	level, expression, rest := l.Select.pushed()
 	choosing := l.choosing()
 	options := logport.SubscribeOptions{CatchUp: l.CatchUp || rejoined || choosing, Level: level, Filter: expression, After: l.at}
-	buffered := event.NoNum // up to where they go; the calls of one connection do not overlap
-	if choosing {
-		stop := l.extent(ctx, remote, func(until event.Num) {
-			if buffered = until; l.at.Next >= buffered {
-				l.chosen(ctx)
-			}
-		})
-		defer stop()
-	}
 	tub := string(l.target.FURL.Tub)
 	from := tub[:min(len(tub), shortTub)]
 	err := logport.Subscribe(ctx, remote, options, func(b *logport.Batch) error {
@@ -436,7 +427,8 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 				return err
 			}
 		}
-		if l.at = b.Position(); l.at.Next >= buffered {
+		l.at = b.Position()
+		if b.CaughtUp {
 			l.chosen(ctx)
 		}
 		return nil
