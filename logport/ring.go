@@ -37,12 +37,11 @@ import (
 // A trigger pins: segments that began before it are not given away until the
 // recorder has read them, and a reserve serves the writers meanwhile.
 type rings struct {
-	// The one word that every event writes has a cache line of its own: what
-	// stands beside it would be fetched anew from the other processor each time
-	// (BenchmarkLogTwo).
-	_    cpu.CacheLinePad
+	// The one word that every event writes stands alone: what is beside it would
+	// be fetched anew from the other processor each time (BenchmarkLogTwo).
+	_    aloof
 	next atomic.Uint64 // number of the next event
-	_    cpu.CacheLinePad
+	_    aloof
 
 	pin  atomic.Uint64 // segments whose first number is below it are pinned; 0: none
 	news news          // wakes who waits for events
@@ -56,6 +55,10 @@ type rings struct {
 	mu sync.Mutex
 	t  arena // guarded by mu
 }
+
+// aloof keeps what stands on its two sides out of each other's cache lines, and
+// out of the pairs of lines that processors fetch.
+type aloof [2]cpu.CacheLinePad
 
 // arena is the memory of the rings and who has which part.
 type arena struct {
@@ -108,7 +111,7 @@ type ring struct {
 	mu sync.Mutex
 	t  ringTable // guarded by mu
 
-	_ cpu.CacheLinePad // a ring in the next line is written by another processor
+	_ aloof // what follows may be a ring that another processor writes
 }
 
 type ringTable struct {
