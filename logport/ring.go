@@ -102,27 +102,27 @@ type facility struct {
 
 // ring holds the events of one facility and level band.
 type ring struct {
+	mu sync.Mutex
+	t  ringTable // guarded by mu; what every event writes stands first
+
 	fac  *facility
 	band int
 	id   uint32
 
 	crowded atomic.Bool // several goroutines write: see beginDraft
 
-	mu sync.Mutex
-	t  ringTable // guarded by mu
-
 	_ aloof // what follows may be a ring that another processor writes
 }
 
 type ringTable struct {
+	cur      []byte    // the area of the last segment
+	used     int       // of cur
+	serial   uint64    // of the last segment
+	count    int       // events in all segments
+	aside    int       // events that came while the ring was crowded
 	segments []segment // oldest first, from index gone; the last one is being written
 	gone     int       // segments at the front that were dropped
-	cur      []byte    // the area of the last one
-	used     int       // of cur
-	serial   uint64    // of the last one
-	count    int       // events in all segments
 	gaveUp   event.Num // of events below it none is left, from it on all are
-	aside    int       // events that came while the ring was crowded
 	limit    int       // events kept at most; 0: as many as fit
 	maxBytes int       // bytes kept at most; 0: as many as there is room for
 }
