@@ -19,7 +19,7 @@ import (
 //	ring, b := lp.beginDraft(facility, level, need)
 //	b = event.AppendRecord(b, …)
 //	b, ok = appendDraft(b, &attr, &facility)   false: ring.mu.Unlock(), and if that moved facility begin again
-//	num, ok = lp.commitDraft(ring, b)
+//	num, ok = lp.commitDraft(ring, b, source, parent)
 
 // mayDraft reports whether an event that p places can be a draft: nothing of the
 // application is to look at it, and nobody keeps it.
@@ -93,10 +93,27 @@ func appendDraft(b []byte, a *slog.Attr, facility *string) (_ []byte, ok bool) {
 	return appendBasic(b, a, kind)
 }
 
-// commitDraft makes the event b one of the ring and gives the ring free. ok is
-// false if b may not stay as it is: then nothing of it is left.
-func (lp *Logport) commitDraft(r *ring, b []byte) (num event.Num, ok bool) {
-	if mayHoldFURL(b) {
+// holds reports whether b stands where the ring's next payload does.
+func (t *ringTable) holds(b []byte) bool {
+	room := t.cur[t.used+recordHeader:]
+	return len(b) <= len(room) && &b[0] == &room[0]
+}
+
+// commitDraft appends what stands behind the attributes, unless it is empty or
+// NoNum, makes the event one of the ring and gives the ring free. ok is false if
+// the event does not fit or may not stay as it is: then nothing of it is left.
+func (lp *Logport) commitDraft(r *ring, b []byte, source string, parent event.Num) (num event.Num, ok bool) {
+	if cap(b)-len(b) < len(source)+basicSize {
+		r.mu.Unlock()
+		return event.NoNum, false
+	}
+	if source != "" {
+		b = event.AppendSource(b, source)
+	}
+	if parent != event.NoNum {
+		b = event.AppendParent(b, parent)
+	}
+	if !r.t.holds(b) || mayHoldFURL(b) {
 		r.mu.Unlock()
 		return event.NoNum, false
 	}

@@ -129,3 +129,23 @@ func TestDraftsOfManyWriters(t *testing.T) {
 		t.Errorf("%d events, want %d", total, writers*each)
 	}
 }
+
+// TestDraftsEndWithTheirSegment: what stands behind the attributes needs room too.
+func TestDraftsEndWithTheirSegment(t *testing.T) {
+	lp := open(t, logport.Config{Listen: "off", RingBytes: 32 << 20})
+	l := slog.New(lp.Handler())
+	const count = 20_000
+	for i := range count {
+		logFromFar(l, strings.Repeat("m", i%97), i, strings.Repeat("b", i%301))
+	}
+	all := events(lp)
+	if len(all) != count {
+		t.Fatalf("%d events, want %d", len(all), count)
+	}
+	for i, e := range all {
+		n, _ := e.Get("i")
+		if n != int64(i) || len(e.Text("message")) != i%97 || len(e.Text("body")) != i%301 || !strings.HasSuffix(e.Text("source"), "_does_not_end_soon.go:100001") {
+			t.Fatalf("event %d is %s", i, e.AppendJSON(nil))
+		}
+	}
+}

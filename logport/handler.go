@@ -117,13 +117,7 @@ func (h *handler) draft(ctx context.Context, r *slog.Record, nano int64, level e
 			return fits
 		})
 		if fits {
-			if source != "" {
-				b = event.AppendSource(b, source)
-			}
-			if parent != event.NoNum {
-				b = event.AppendParent(b, parent)
-			}
-			_, ok := lp.commitDraft(ring, b)
+			_, ok := lp.commitDraft(ring, b, source, parent)
 			return ok
 		}
 		ring.mu.Unlock()
@@ -304,10 +298,7 @@ func (lp *Logport) logDraft(ctx context.Context, nano int64, level event.Level, 
 			return event.NoNum, false
 		}
 	}
-	if parent != event.NoNum {
-		b = event.AppendParent(b, parent)
-	}
-	return lp.commitDraft(ring, b)
+	return lp.commitDraft(ring, b, "", parent)
 }
 
 // clock tells the time of an event from the monotonic clock, which is half as
