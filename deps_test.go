@@ -18,6 +18,7 @@ var order = []string{
 	"tail", "tail/web", "tail/natstail", "tail/progress",
 	"classify",
 	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",
+	"logport/wire",
 	"incident",
 	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",

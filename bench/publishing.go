@@ -15,6 +15,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -102,7 +103,7 @@ func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) 
 		return 0, 0, err
 	}
 	defer lp.Close()
-	remote, tub, err := connectTo(lp, logport.Features)
+	remote, tub, err := connectTo(lp, wire.Features)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -112,7 +113,7 @@ func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) 
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		done <- logport.Subscribe(ctx, remote, logport.SubscribeOptions{CatchUp: true}, func(b *logport.Batch) error {
+		done <- wire.Subscribe(ctx, remote, wire.SubscribeOptions{CatchUp: true}, func(b *wire.Batch) error {
 			for num, rec := range b.Records() {
 				if _, err := rec.Event(num, b.Incarnation); err != nil {
 					return err
@@ -194,7 +195,7 @@ func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport))
 	defer watched.Close()
 	release := make(chan struct{})
 	for range subscribers {
-		remote, tub, err := connectTo(watched, logport.Features)
+		remote, tub, err := connectTo(watched, wire.Features)
 		if err != nil {
 			r.Errorf("%v", err)
 			return 0, 0
@@ -202,7 +203,7 @@ func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport))
 		defer tub.Close()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		go logport.Subscribe(ctx, remote, logport.SubscribeOptions{}, func(*logport.Batch) error { <-release; return nil })
+		go wire.Subscribe(ctx, remote, wire.SubscribeOptions{}, func(*wire.Batch) error { <-release; return nil })
 	}
 	for watched.Stats().Subscribers < subscribers {
 		time.Sleep(time.Millisecond)

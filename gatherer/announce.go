@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
-	"path"
 	"sync"
 	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
-	"github.com/flogtool/flogtool/logport/natspub"
+	"github.com/flogtool/flogtool/incident"
 )
 
 // announcer publishes stored and classified incidents on NATS, in the order in
@@ -112,10 +110,10 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	if err := a.putObject(ctx, n.stored, sum); err != nil {
 		return err
 	}
-	payload := sum.appendJSON(nil)
+	payload := sum.AppendJSON(nil)
 	for _, category := range n.categories {
-		target := natspub.CategorySubject(category)
-		subject := natspub.IncidentSubject(category, sum.Incarnation, n.name)
+		target := incident.CategorySubject(category)
+		subject := incident.IncidentSubject(category, sum.Incarnation, n.name)
 		if err := a.g.broker.publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
@@ -127,7 +125,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	return nil
 }
 
-func (a *announcer) putObject(ctx context.Context, s stored, sum *summary) error {
+func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summary) error {
 	f, err := a.g.root.Open(s.path())
 	if err != nil {
 		return err
@@ -143,23 +141,8 @@ func (a *announcer) putObject(ctx context.Context, s stored, sum *summary) error
 	return nil
 }
 
-// summary is what is published of an incident.
-type summary struct {
-	Name        string
-	Incarnation string
-	Source      string   // the program's name, if its incident says it
-	Tubs        []string // the one it is stored under first
-	Trigger     *event.Event
-	Categories  []string
-	Events      int
-	File        string // relative to the gatherer's directory
-	SHA256      string // of the file, in hex
-	Size        int64  // of the file
-	Object      string // in the object store; "" if it is not there
-}
-
 // summarize reads the stored incident s.
-func (g *Gatherer) summarize(s stored) (*summary, error) {
+func (g *Gatherer) summarize(s stored) (*incident.Summary, error) {
 	f, err := g.root.Open(s.path())
 	if err != nil {
 		return nil, err
@@ -177,21 +160,11 @@ func (g *Gatherer) summarize(s stored) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	trigger := triggerOf(header)
-	incarnation, _ := identity(trigger)
-	source, _ := header.Get("source")
-	sourceName, _ := source.(string)
-	return &summary{
-		Name: s.name, Incarnation: incarnation, Source: sourceName,
-		Tubs: append([]string{s.tub}, g.archive.alsoTubs(s.incidentID)...), Trigger: trigger,
-		Events: events, File: s.path(), SHA256: hex.EncodeToString(hash.Sum(nil)), Size: size,
-		Object: objectName(incarnation, s),
-	}, nil
-}
-
-// objectName is one for an incident whatever Tub it came from.
-func objectName(incarnation string, s stored) string {
-	return natspub.Token(incarnation) + "/" + path.Base(s.path())
+	sum := incident.NewSummary(s.name, header, events)
+	sum.Tubs = append([]string{s.tub}, g.archive.alsoTubs(s.incidentID)...)
+	sum.File, sum.Size, sum.SHA256 = s.path(), size, hex.EncodeToString(hash.Sum(nil))
+	sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
+	return sum, nil
 }
 
 // readIncident reads an incident file to its end and returns its header and how
@@ -219,82 +192,11 @@ func readIncident(r io.Reader, name string) (header event.Dict, events int, err 
 	}
 }
 
-// triggerOf returns the trigger in an incident's header; an empty event if it
-// has none.
-func triggerOf(header event.Dict) *event.Event {
-	v, _ := header.Get("trigger")
-	d, _ := v.(event.Dict)
-	return event.FromDict(d)
-}
-
-// maxTrigger bounds the trigger in a summary; a longer one is shortened, and
-// stands whole in the file.
-const maxTrigger = 64 << 10
-
-// appendJSON appends the summary as a JSON object that every reader takes: a
-// trigger's NaN and infinities become null.
-func (s *summary) appendJSON(dst []byte) []byte {
-	trigger := s.Trigger
-	if n := len(trigger.AppendJSON(nil)); n > maxTrigger {
-		trigger = shortened(trigger, n, maxTrigger)
-	}
-	list := func(texts []string) []any {
-		l := make([]any, len(texts))
-		for i, t := range texts {
-			l[i] = t
-		}
-		return l
-	}
-	d := event.Dict{
-		{Key: "name", Value: s.Name},
-		{Key: "incarnation", Value: s.Incarnation},
-		{Key: "source", Value: s.Source},
-		{Key: "tubs", Value: list(s.Tubs)},
-	}
-	if t, ok := trigger.Seconds(); ok {
-		d = append(d, event.Item{Key: "time", Value: t})
-	}
-	d = append(d, event.Dict{
-		{Key: "text", Value: event.Format(trigger)},
-		{Key: "trigger", Value: trigger.Dict()},
-		{Key: "categories", Value: list(s.Categories)},
-		{Key: "events", Value: int64(s.Events)},
-		{Key: "file", Value: s.File},
-		{Key: "sha256", Value: s.SHA256},
-		{Key: "size", Value: s.Size},
-		{Key: "object", Value: s.Object},
-	}...)
-	return event.AppendJSON(dst, finite(d))
-}
-
-// finite returns v with null for numbers that JSON does not have.
-func finite(v any) any {
-	switch v := v.(type) {
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil
-		}
-	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = finite(v[i])
-		}
-		return list
-	case event.Dict:
-		d := make(event.Dict, len(v))
-		for i := range v {
-			d[i] = event.Item{Key: v[i].Key, Value: finite(v[i].Value)}
-		}
-		return d
-	}
-	return v
-}
-
 // publishEvent publishes an event that was just written, if it is important
 // enough. line is its line of the file; it is not kept.
 func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
 	if g.broker == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
 		return
 	}
-	g.broker.event(natspub.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
+	g.broker.event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/logport/natspub"
+	"github.com/flogtool/flogtool/incident"
 )
 
 const (
@@ -281,12 +281,12 @@ func TestSubjects(t *testing.T) {
 		{event.Bad, "..", "flog.event." + tubA + ".BAD.-.-.-"},
 		{event.Bad, "né", "flog.event." + tubA + ".BAD.n%C3%A9"},
 	} {
-		if got := natspub.EventSubject(tubA, tt.level, tt.facility); got != tt.want {
+		if got := incident.EventSubject(tubA, tt.level, tt.facility); got != tt.want {
 			t.Errorf("EventSubject(%v, %q) = %q, want %q", tt.level, tt.facility, got, tt.want)
 		}
 	}
-	target := natspub.CategorySubject("disk.full")
-	subject := natspub.IncidentSubject("disk.full", "02b4", "incident-1")
+	target := incident.CategorySubject("disk.full")
+	subject := incident.IncidentSubject("disk.full", "02b4", "incident-1")
 	if target != "flog.incident.disk%2Efull" || subject != "flog.incident.disk%2Efull.02b4.incident-1" {
 		t.Errorf("the subjects are %q, %q", target, subject)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
-	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -28,7 +28,7 @@ const (
 // incidents/TUBID/NAME.ATTACHMENT. A publisher that is none of ours, or that has
 // removed the incident meanwhile, has none.
 func (p *publisher) bringAttachments(ctx context.Context, name string) error {
-	if !logport.Ours(p.remote.Peer()) {
+	if !wire.SupportsExtensions(p.remote.Peer()) {
 		return nil
 	}
 	var parts []any

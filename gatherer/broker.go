@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/flogtool/flogtool/logport/natspub"
+	"github.com/flogtool/flogtool/incident"
 )
 
 const (
@@ -243,7 +243,7 @@ func (b *broker) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        incidentStream,
 		Description: "incidents, stored and classified",
-		Subjects:    []string{natspub.IncidentSubjects},
+		Subjects:    []string{incident.IncidentSubjects},
 		MaxBytes:    total / 4,
 		MaxAge:      time.Duration(b.cfg.MaxAge),
 		Discard:     jetstream.DiscardOld,

@@ -25,7 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/flogtool/flogtool/logport/natspub"
+	"github.com/flogtool/flogtool/incident"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -38,7 +38,7 @@ import (
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
-	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -299,7 +299,7 @@ func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
 	}
 	n := notice{stored: s, all: categories}
 	for _, category := range categories {
-		target := natspub.CategorySubject(category)
+		target := incident.CategorySubject(category)
 		if !slices.Contains(acknowledged, target) {
 			n.categories = append(n.categories, category)
 		}
@@ -396,7 +396,7 @@ func (g *Gatherer) trigger(s stored) (incarnation string, num event.Num, err err
 	if err != nil {
 		return "", 0, err
 	}
-	incarnation, num = identity(triggerOf(line.Header()))
+	incarnation, num = identity(incident.HeaderTrigger(line.Header()))
 	return incarnation, num, nil
 }
 
@@ -413,8 +413,8 @@ func (g *Gatherer) longer(s stored, header event.Dict, events int) (bool, error)
 	if err != nil {
 		return true, nil // what is here cannot be read: any other is better
 	}
-	incarnation, num := identity(triggerOf(have))
-	newIncarnation, newNum := identity(triggerOf(header))
+	incarnation, num := identity(incident.HeaderTrigger(have))
+	newIncarnation, newNum := identity(incident.HeaderTrigger(header))
 	if incarnation != newIncarnation || num != newNum {
 		g.log.Warn("another incident of a name that is taken", "incident", s.name, "tub", s.tub)
 		return false, nil
@@ -431,7 +431,7 @@ func (g *Gatherer) listen() (furl string, err error) {
 		Limits:  rpc.Limits{Token: limit, Message: limit},
 		Log:     g.log,
 
-		Features:    logport.Features,
+		Features:    wire.Features,
 		AnyCopyable: true, // a program's own classes are kept as what they say
 	})
 	if err != nil {

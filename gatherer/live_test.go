@@ -309,7 +309,7 @@ func TestPythonIncident(t *testing.T) {
 // once they have crossed the wire.
 func canonical(d event.Dict) string {
 	var v any
-	if err := json.Unmarshal(event.AppendJSON(nil, finite(d)), &v); err != nil {
+	if err := json.Unmarshal(event.AppendJSON(nil, event.Finite(d)), &v); err != nil {
 		return err.Error()
 	}
 	text, _ := json.Marshal(v)

@@ -124,7 +124,7 @@ func (p *publisher) msg(c *rpc.Call) (any, error) {
 	rx := time.Now()
 	p.d = ev.AppendJSON(p.d[:0])
 	if limit := int(p.g.settings.Logs.MaxEvent); len(p.d) > limit {
-		ev = shortened(ev, len(p.d), limit)
+		ev = event.Shortened(ev, len(p.d), limit)
 		p.d = ev.AppendJSON(p.d[:0])
 	}
 	p.line = flogfile.AppendEvent(p.line[:0], p.tub, rx, p.d)
@@ -142,22 +142,6 @@ func (p *publisher) msg(c *rpc.Call) (any, error) {
 	}
 	p.g.publishEvent(p.tub, ev, p.line)
 	return nil, nil
-}
-
-// shortened returns what is kept of an event that is too long: by what it is
-// found, and that it was too long.
-func shortened(ev *event.Event, length, limit int) *event.Event {
-	short := &event.Event{}
-	for _, f := range ev.Fields {
-		switch f.Key {
-		case "num", "time", "level", "incarnation", "parent", "facility", "umid":
-			if len(event.AppendJSON(nil, f.Value)) <= 256 {
-				short.Fields = append(short.Fields, f)
-			}
-		}
-	}
-	short.Set("message", fmt.Sprintf("[an event of %d bytes, over the gatherer's limit of %d]", length, limit))
-	return short
 }
 
 // gatherIncidents asks for incidents and fetches what is announced until ctx is

@@ -36,7 +36,7 @@ type Trigger struct {
 
 // Config says how an incident is recorded.
 type Config struct {
-	Source         string // the process's name; stands in the header
+	Program        string // its name; stands in the header
 	Incarnation    string
 	PID            int
 	Versions       event.Dict
@@ -136,7 +136,7 @@ func (w *writer) open() error {
 		{Key: "trigger", Value: w.rec.Trigger},
 		{Key: "versions", Value: w.cfg.Versions},
 		{Key: "pid", Value: int64(w.cfg.PID)},
-		{Key: "source", Value: w.cfg.Source},
+		{Key: "program", Value: w.cfg.Program},
 	}
 	w.out.WriteString(flogfile.Magic)
 	w.line = flogfile.AppendHeader(w.line[:0], append(header, w.cfg.Header...))

@@ -73,7 +73,7 @@ func (s *source) trigger(message string) incident.Trigger {
 }
 
 var recorderConfig = incident.Config{
-	Source: "test", Incarnation: "84e8b6d1ce3c35a4", PID: 42,
+	Program: "test", Incarnation: "84e8b6d1ce3c35a4", PID: 42,
 	Versions:      event.Dict{{Key: "app", Value: "1.0"}},
 	TrailingDelay: 5 * time.Second, TrailingEvents: 100,
 }
@@ -155,7 +155,7 @@ func TestRecordEndsByTime(t *testing.T) {
 		if strings.Join(events, "\n") != strings.Join(want, "\n") {
 			t.Errorf("the incident holds\n%s", strings.Join(events, "\n"))
 		}
-		if value(header, "type") != "incident" || value(header, "pid") != int64(42) || value(header, "source") != "test" ||
+		if value(header, "type") != "incident" || value(header, "pid") != int64(42) || value(header, "program") != "test" ||
 			value(value(header, "trigger").(event.Dict), "num") != int64(3) || value(value(header, "versions").(event.Dict), "app") != "1.0" {
 			t.Errorf("the header is %v", header)
 		}

@@ -161,7 +161,7 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	lp := in.lp
 	src := &ringSource{a: lp.rings, c: newCursor(lp.rings, 0), trigger: tr.Num}
 	rec, err := in.store.Record(ctx, tr, src, incident.Config{
-		Source:         lp.cfg.Name,
+		Program:        lp.cfg.Name,
 		Incarnation:    lp.incarnation,
 		PID:            os.Getpid(),
 		Versions:       lp.versions.all(),

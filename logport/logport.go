@@ -36,6 +36,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -261,7 +262,7 @@ func (lp *Logport) openTub() error {
 	if lp.cfg.Listen == "off" && lp.cfg.Location == "" && len(lp.cfg.Gatherers) == 0 {
 		return nil // nobody will ever connect: not even a key is needed
 	}
-	cfg := rpc.Config{Log: lp.cfg.Log, Features: Features}
+	cfg := rpc.Config{Log: lp.cfg.Log, Features: wire.Features}
 	if lp.slot != nil {
 		cfg.KeyFile = lp.slot.file("tub.pem")
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -126,7 +127,7 @@ func readFURLs(path string) ([]string, error) {
 // answer, with the TubID in bytes. Spec: foolscap-wire.md section 6.6.
 func (lp *Logport) offer(ctx context.Context, gatherer *rpc.Remote) {
 	err := gatherer.Send("logport", rpc.Pos([]byte(lp.tub.ID()), lp.offered.methods))
-	if err == nil && lp.cfg.AllowControl && Ours(gatherer.Peer()) {
+	if err == nil && lp.cfg.AllowControl && wire.SupportsExtensions(gatherer.Peer()) {
 		err = gatherer.Send("flog_control", rpc.Pos([]byte(lp.tub.ID()), lp.offeredControl))
 	}
 	if err != nil {

@@ -10,14 +10,9 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
-)
-
-// Names of the remote interfaces; foolscap-wire.md section 6.1.
-const (
-	riPublisher    = "RILogPublisher.foolscap.lothar.com"
-	riSubscription = "RISubscription.foolscap.lothar.com"
 )
 
 // publisher is the object behind the logport's FURL: exactly the original's
@@ -44,7 +39,7 @@ type subscriptions struct {
 // newPublisher makes a publisher that works until ctx ends.
 func (lp *Logport) newPublisher(ctx context.Context) *publisher {
 	p := &publisher{lp: lp, ctx: ctx}
-	p.methods = guarded(ctx, riPublisher, map[string]func(*rpc.Call) (any, error){
+	p.methods = guarded(ctx, wire.RILogPublisher, map[string]func(*rpc.Call) (any, error){
 		"get_versions":           p.getVersions,
 		"get_pid":                func(*rpc.Call) (any, error) { return os.Getpid(), nil },
 		"subscribe_to_all":       p.subscribeToAll,
@@ -76,7 +71,7 @@ func (p *publisher) getVersions(*rpc.Call) (any, error) {
 // ends with the connection, with the subscription, or when Close waits no more.
 func (p *publisher) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx context.Context)) (any, error) {
 	ctx, stop := context.WithCancel(p.ctx)
-	s := &rpc.Methods{Name: riSubscription, Map: map[string]func(*rpc.Call) (any, error){
+	s := &rpc.Methods{Name: wire.RISubscription, Map: map[string]func(*rpc.Call) (any, error){
 		"unsubscribe": func(*rpc.Call) (any, error) { stop(); return nil, nil },
 	}}
 	p.lp.subs.active.Add(1)
@@ -107,7 +102,7 @@ func (p *publisher) unsubscribe(c *rpc.Call) (any, error) {
 		return nil, err
 	}
 	m, ok := args[0].(*rpc.Methods)
-	if !ok || m.Name != riSubscription {
+	if !ok || m.Name != wire.RISubscription {
 		return nil, rpc.Errorf("builtins.TypeError", "not a subscription of this logport")
 	}
 	return m.Map["unsubscribe"](c)
@@ -122,12 +117,6 @@ func observerArg(v any) (*rpc.Remote, error) {
 	return r, nil
 }
 
-// flag reads an optional boolean argument.
-func flag(v any) bool {
-	b, ok := v.(bool)
-	return ok && b
-}
-
 func (p *publisher) subscribeToAll(c *rpc.Call) (any, error) {
 	args, err := c.Bind("observer", "catch_up")
 	if err != nil {
@@ -137,7 +126,7 @@ func (p *publisher) subscribeToAll(c *rpc.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	catchUp := flag(args[1])
+	catchUp := wire.Flag(args[1])
 	return p.start(c, observer, func(ctx context.Context) { p.sendEvents(ctx, observer, catchUp) })
 }
 
@@ -229,7 +218,7 @@ func (p *publisher) subscribeToIncidents(c *rpc.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	catchUp := flag(args[1])
+	catchUp := wire.Flag(args[1])
 	since, _ := banana.Text(args[2])
 	return p.start(c, observer, func(ctx context.Context) { p.sendIncidents(ctx, observer, catchUp, since, false) })
 }

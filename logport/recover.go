@@ -186,7 +186,7 @@ func recordDead(store *incident.Store, box *deadBox, events []deadEvent, torn in
 	}
 	slices.SortFunc(versions, func(a, b event.Item) int { return strings.Compare(a.Key.(string), b.Key.(string)) })
 	rec, err := store.Record(context.Background(), trigger, &deadSource{append(events, deadEvent{trigger.Num, b})}, incident.Config{
-		Source:      box.meta.Name,
+		Program:     box.meta.Name,
 		Incarnation: box.meta.Incarnation,
 		PID:         box.meta.PID,
 		Versions:    versions,

@@ -19,13 +19,14 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
 // connect returns a reference to lp's publisher, from a Tub of its own.
 func connect(t testing.TB, lp *logport.Logport) *rpc.Remote {
 	t.Helper()
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
+	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func connect(t testing.TB, lp *logport.Logport) *rpc.Remote {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !logport.Ours(r.Peer()) {
+	if !wire.SupportsExtensions(r.Peer()) {
 		t.Fatalf("the peer's features are %q", r.Peer().Features())
 	}
 	return r
@@ -57,7 +58,7 @@ type tally struct {
 	wrong                        error
 }
 
-func (c *tally) take(b *logport.Batch) error {
+func (c *tally) take(b *wire.Batch) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.filtered += b.Filtered
@@ -86,13 +87,13 @@ func (c *tally) sum() uint64 {
 }
 
 // subscribe runs a subscription until the test ends.
-func subscribe(t testing.TB, lp *logport.Logport, o logport.SubscribeOptions, handle func(*logport.Batch) error) {
+func subscribe(t testing.TB, lp *logport.Logport, o wire.SubscribeOptions, handle func(*wire.Batch) error) {
 	t.Helper()
 	r := connect(t, lp)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	before := lp.Stats().Subscribers
-	go func() { done <- logport.Subscribe(ctx, r, o, handle) }()
+	go func() { done <- wire.Subscribe(ctx, r, o, handle) }()
 	t.Cleanup(func() {
 		cancel()
 		<-done
@@ -113,8 +114,8 @@ func subscribe(t testing.TB, lp *logport.Logport, o logport.SubscribeOptions, ha
 func TestSubscribeAccountsForEveryEvent(t *testing.T) {
 	lp := open(t, logport.Config{})
 	var all, some tally
-	subscribe(t, lp, logport.SubscribeOptions{CatchUp: true}, all.take)
-	subscribe(t, lp, logport.SubscribeOptions{CatchUp: true, Level: event.Operational, Filter: `attrs.i != nil && attrs.i % 3 == 0`}, some.take)
+	subscribe(t, lp, wire.SubscribeOptions{CatchUp: true}, all.take)
+	subscribe(t, lp, wire.SubscribeOptions{CatchUp: true, Level: event.Operational, Filter: `attrs.i != nil && attrs.i % 3 == 0`}, some.take)
 	before := lp.Stats().Events
 	const each, goroutines = 6_000, 4
 	var wg sync.WaitGroup
@@ -162,7 +163,7 @@ func TestSubscribeCatchesUpInOrder(t *testing.T) {
 		lp.Log(context.Background(), slog.LevelInfo, fmt.Sprint("old ", i), logport.Facility(fmt.Sprint("f", i%5)))
 	}
 	var c tally
-	subscribe(t, lp, logport.SubscribeOptions{CatchUp: true, Filter: `message startsWith "old" || message startsWith "new"`}, c.take)
+	subscribe(t, lp, wire.SubscribeOptions{CatchUp: true, Filter: `message startsWith "old" || message startsWith "new"`}, c.take)
 	for i := range 50 {
 		lp.Log(context.Background(), slog.LevelInfo, fmt.Sprint("new ", i))
 	}
@@ -185,7 +186,7 @@ func TestStalledSubscriberCostsItsQueue(t *testing.T) {
 	var c tally
 	release := make(chan struct{})
 	var stalled atomic.Bool
-	subscribe(t, lp, logport.SubscribeOptions{}, func(b *logport.Batch) error {
+	subscribe(t, lp, wire.SubscribeOptions{}, func(b *wire.Batch) error {
 		stalled.Store(true)
 		<-release
 		return c.take(b)
@@ -215,7 +216,7 @@ func TestBadFilterIsRefused(t *testing.T) {
 	lp := open(t, logport.Config{})
 	r := connect(t, lp)
 	for _, source := range []string{"level >", "nosuchname == 1", "1 + 1", strings.Repeat("(", 1<<20), `repeat("x", 1000000) == ""`} {
-		err := logport.Subscribe(t.Context(), r, logport.SubscribeOptions{Filter: source}, func(*logport.Batch) error { return nil })
+		err := wire.Subscribe(t.Context(), r, wire.SubscribeOptions{Filter: source}, func(*wire.Batch) error { return nil })
 		if _, ok := errors.AsType[*rpc.RemoteError](err); !ok {
 			t.Errorf("the filter %.30q gives %v, want the publisher's refusal", source, err)
 		}
@@ -230,7 +231,7 @@ func TestHandlerEndsTheSubscription(t *testing.T) {
 	r := connect(t, lp)
 	enough := errors.New("enough")
 	lp.Log(context.Background(), slog.LevelInfo, "one")
-	err := logport.Subscribe(t.Context(), r, logport.SubscribeOptions{CatchUp: true}, func(*logport.Batch) error { return enough })
+	err := wire.Subscribe(t.Context(), r, wire.SubscribeOptions{CatchUp: true}, func(*wire.Batch) error { return enough })
 	if !errors.Is(err, enough) {
 		t.Errorf("Subscribe returned %v", err)
 	}
@@ -243,7 +244,7 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c tally
-	subscribe(t, lp, logport.SubscribeOptions{CatchUp: true}, c.take)
+	subscribe(t, lp, wire.SubscribeOptions{CatchUp: true}, c.take)
 	for range 5000 {
 		lp.Log(context.Background(), slog.LevelInfo, "last")
 	}
@@ -413,7 +414,7 @@ func TestFollowAcrossFaults(t *testing.T) {
 	target := strings.TrimPrefix(furl.Hints[0], "tcp:")
 	proxy, connections := faultyProxy(t, target)
 	furl.Hints = []string{"tcp:" + proxy}
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features, RetryDelay: time.Millisecond})
+	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features, RetryDelay: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +441,7 @@ func TestFollowAcrossFaults(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- logport.Follow(ctx, tub, furl, logport.SubscribeOptions{CatchUp: true, Filter: "attrs.i == nil || attrs.i % 5 != 0"}, func(b *logport.Batch) error {
+		done <- wire.Follow(ctx, tub, furl, wire.SubscribeOptions{CatchUp: true, Filter: "attrs.i == nil || attrs.i % 5 != 0"}, func(b *wire.Batch) error {
 			started.Store(true)
 			accounted.Store(uint64(b.Until))
 			return c.take(b)
@@ -472,10 +473,10 @@ func TestCaughtUp(t *testing.T) {
 			for i := range buffered {
 				lp.Log(context.Background(), slog.LevelInfo, "old", slog.Int("i", i))
 			}
-			batches := make(chan *logport.Batch, 1000)
+			batches := make(chan *wire.Batch, 1000)
 			held := int(lp.Stats().Events)
 			// Nothing is filtered out: no batch is sent for the sake of counts.
-			subscribe(t, lp, logport.SubscribeOptions{CatchUp: true}, func(b *logport.Batch) error {
+			subscribe(t, lp, wire.SubscribeOptions{CatchUp: true}, func(b *wire.Batch) error {
 				c := *b
 				batches <- &c
 				return nil

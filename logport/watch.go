@@ -6,8 +6,8 @@ import (
 	"io"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/logport/wire"
 )
 
 // Incarnation returns the name of this run of the process.
@@ -22,21 +22,14 @@ func (lp *Logport) TubID() string {
 	return string(lp.tub.ID())
 }
 
-// Watch gives handle the process's own events, as [Subscribe] does from afar,
+// Watch gives handle the process's own events, as [wire.Subscribe] does from afar,
 // until ctx ends, handle returns an error, or the Logport is closed and all was
 // given. While handle works, up to 4 MiB of events wait; what does not fit is
 // dropped and counted in the batch it is missing before.
-func (lp *Logport) Watch(ctx context.Context, o SubscribeOptions, handle func(*Batch) error) error {
-	options := subscribeOptions{catchUp: o.CatchUp, level: -1 << 31, incarnation: o.After.Incarnation, from: o.After.Next}
-	if o.Level != 0 {
-		options.level = o.Level
-	}
-	if o.Filter != "" {
-		f, err := filter.Compile(o.Filter)
-		if err != nil {
-			return fmt.Errorf("logport: watch: %w", err)
-		}
-		options.filter = f
+func (lp *Logport) Watch(ctx context.Context, o wire.SubscribeOptions, handle func(*wire.Batch) error) error {
+	options, err := newSubscription(o)
+	if err != nil {
+		return fmt.Errorf("logport: watch: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -45,17 +38,13 @@ func (lp *Logport) Watch(ctx context.Context, o SubscribeOptions, handle func(*B
 	defer stop()
 	lp.subs.active.Add(1)
 	defer lp.subs.active.Add(-1)
-	lp.gather(ctx, options, func(b *batch) bool {
-		err := handle(&Batch{
-			Incarnation: lp.incarnation, Count: b.count, First: b.first, Last: b.last,
-			Filtered: b.filtered, Dropped: b.lost.count, DroppedFrom: b.lost.from, DroppedUntil: b.lost.until,
-			Until: b.until, data: b.data,
-		})
-		*b = batch{data: b.data[:0], until: b.until}
-		if err != nil {
+	var buf []byte
+	lp.gather(ctx, options, func(b *wire.Batch) bool {
+		if err := handle(b); err != nil {
 			cancel(err)
 			return false
 		}
+		buf = b.Next(buf)
 		return true
 	})
 	if err := context.Cause(ctx); err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -13,7 +13,7 @@ import (
 // A gap that a publisher of ours tells is a line of its own, at its place.
 func TestTailStatesGaps(t *testing.T) {
 	observers := make(chan *rpc.Remote, 1)
-	target := publisher(t, logport.Features, map[string]func(*rpc.Call) (any, error){
+	target := publisher(t, wire.Features, map[string]func(*rpc.Call) (any, error){
 		"get_pid":      func(*rpc.Call) (any, error) { return 7, nil },
 		"get_versions": func(*rpc.Call) (any, error) { return event.Dict{}, nil },
 		"flog_subscribe": func(c *rpc.Call) (any, error) {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
-	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -72,7 +72,7 @@ type Follow struct {
 // Run follows the targets until ctx is done, or a target turns out to be none.
 // Lost connections are made again. The error is nil if ctx ended it.
 func (f *Follow) Run(ctx context.Context) error {
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features, AnyCopyable: true, KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, DialTimeout: 30 * time.Second})
+	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features, AnyCopyable: true, KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, DialTimeout: 30 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ type follower struct {
 	target Target
 	tub    *rpc.Tub
 
-	at logport.Position // up to where a publisher of ours was followed
+	at wire.Position // up to where a publisher of ours was followed
 
 	mu      sync.Mutex
 	seen    seen     // guarded by mu
@@ -352,7 +352,7 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	l.seen.rejoined, l.seen.noted = rejoined, false
 	l.mu.Unlock()
 	defer l.chosen(ctx) // of what came before the connection was lost
-	if logport.Ours(remote.Peer()) {
+	if wire.SupportsExtensions(remote.Peer()) {
 		return l.batches(ctx, remote, rejoined)
 	}
 	observer := &rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
@@ -398,10 +398,10 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 	l.mu.Unlock()
 	level, expression, rest := l.Select.pushed()
 	choosing := l.choosing()
-	options := logport.SubscribeOptions{CatchUp: l.CatchUp || rejoined || choosing, Level: level, Filter: expression, After: l.at}
+	options := wire.SubscribeOptions{CatchUp: l.CatchUp || rejoined || choosing, Level: level, Filter: expression, After: l.at}
 	tub := string(l.target.FURL.Tub)
 	from := tub[:min(len(tub), shortTub)]
-	err := logport.Subscribe(ctx, remote, options, func(b *logport.Batch) error {
+	err := wire.Subscribe(ctx, remote, options, func(b *wire.Batch) error {
 		if rejoined && l.at.Incarnation != "" && b.Incarnation != l.at.Incarnation {
 			l.say("(the process was started anew)")
 			rejoined = false

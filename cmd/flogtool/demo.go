@@ -303,7 +303,7 @@ func (d *demo) runService(ctx context.Context, name string) {
 // all of it.
 type incidentMessage struct {
 	Name       string   `json:"name"`
-	Source     string   `json:"source"`
+	Program    string   `json:"program"`
 	Tubs       []string `json:"tubs"`
 	Text       string   `json:"text"`
 	Categories []string `json:"categories"`
@@ -321,7 +321,7 @@ func (d *demo) showMessage(subject string, payload []byte, first bool) (string, 
 		return "", fmt.Errorf("the message on %s is no summary of an incident: %v", subject, err)
 	}
 	d.printf("\n  Incident   %s\n  from       %s, Tub %s\n  classified %s\n  holds      %s events in %s of file\n\n",
-		m.Name, clean(m.Source), strings.Join(m.Tubs, " "), strings.Join(m.Categories, ", "),
+		m.Name, clean(m.Program), strings.Join(m.Tubs, " "), strings.Join(m.Categories, ", "),
 		thousands(m.Events), kib(m.Size))
 	file := d.path("gatherer", filepath.FromSlash(m.File))
 	if err := d.showIncident(file); err != nil {
@@ -339,7 +339,7 @@ func (d *demo) showMessage(subject string, payload []byte, first bool) (string, 
 	d.printf("\nLook further; these are commands to copy:\n\n")
 	for _, line := range []string{
 		self + " dump " + quote(file),
-		self + " tail " + quote(d.path(m.Source)),
+		self + " tail " + quote(d.path(m.Program)),
 		"cat " + quote(d.path("gatherer", "classified", m.Categories[0])),
 		"cat " + quote(d.path("gatherer", "classify_retries.expr")),
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -89,7 +90,7 @@ func controlTarget(target string) (rpc.FURL, error) {
 }
 
 func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []thresholdChange, hold time.Duration) error {
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
+	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -99,7 +100,7 @@ func TestFURLCommand(t *testing.T) {
 		t.Fatalf("furl show: exit code %d, output %q, errors %q", code, out, errw)
 	}
 	oldFURL, _ := rpc.ParseFURL(old)
-	tub, err := rpc.NewTub(rpc.Config{Features: logport.Features})
+	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestFURLCommand(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- logport.Subscribe(t.Context(), r, logport.SubscribeOptions{}, func(*logport.Batch) error { return nil })
+		ended <- wire.Subscribe(t.Context(), r, wire.SubscribeOptions{}, func(*wire.Batch) error { return nil })
 	}()
 
 	code, out, errw = flogtoolRun("furl", "rotate", dir, "logport")
@@ -132,7 +133,7 @@ func TestFURLCommand(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if err := <-ended; !errors.Is(err, logport.ErrEnded) {
+	if err := <-ended; !errors.Is(err, wire.ErrEnded) {
 		t.Errorf("the subscriber is told %v", err)
 	}
 	if err := r.Call(t.Context(), "get_pid", rpc.Args{}, nil); err == nil || !strings.Contains(err.Error(), "withdrawn") {

@@ -36,7 +36,9 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 )
 
 // Config says what is published where.
@@ -54,12 +56,6 @@ type Config struct {
 
 	Log *slog.Logger // default discards
 }
-
-// ObjectStore is the bucket for the files of incidents.
-const ObjectStore = "flog-incidents"
-
-// unclassified stands for the category: rules run in gatherers.
-const unclassified = "unknown"
 
 // Publisher publishes until it is closed.
 type Publisher struct {
@@ -109,8 +105,8 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	p.wg.Go(func() {
-		o := logport.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
-		lp.Watch(ctx, o, func(b *logport.Batch) error { return p.events(ctx, b) })
+		o := wire.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
+		lp.Watch(ctx, o, func(b *wire.Batch) error { return p.events(ctx, b) })
 	})
 	watch := lp.WatchIncidents()
 	p.wg.Go(func() {
@@ -176,7 +172,7 @@ func wrongSequence(err error) bool {
 
 // events publishes a batch. While it waits, lp's queue for us fills, drops, and
 // counts.
-func (p *Publisher) events(ctx context.Context, b *logport.Batch) error {
+func (p *Publisher) events(ctx context.Context, b *wire.Batch) error {
 	tub := p.lp.TubID()
 	if b.Dropped > 0 {
 		p.dropped.Add(b.Dropped)
@@ -187,7 +183,7 @@ func (p *Publisher) events(ctx context.Context, b *logport.Batch) error {
 			{Key: "dropped_from", Value: event.NumValue(b.DroppedFrom)},
 			{Key: "dropped_until", Value: event.NumValue(b.DroppedUntil)},
 		}}
-		if err := p.publish(ctx, GapSubject(tub), gap.AppendJSON(nil)); err != nil {
+		if err := p.publish(ctx, incident.GapSubject(tub), gap.AppendJSON(nil)); err != nil {
 			return err
 		}
 	}
@@ -196,7 +192,7 @@ func (p *Publisher) events(ctx context.Context, b *logport.Batch) error {
 		if err != nil {
 			continue
 		}
-		if err := p.publish(ctx, EventSubject(tub, e.Level(), e.Facility()), p.line(e)); err != nil {
+		if err := p.publish(ctx, incident.EventSubject(tub, e.Level(), e.Facility()), p.line(e)); err != nil {
 			return err
 		}
 		p.published.Add(1)
@@ -212,7 +208,7 @@ func (p *Publisher) line(e *event.Event) []byte {
 
 func (p *Publisher) began(trigger *event.Event) {
 	// Not waited for: the incident itself will come.
-	if err := p.nc.Publish(TriggerSubject(p.lp.TubID()), p.line(trigger)); err != nil {
+	if err := p.nc.Publish(incident.TriggerSubject(p.lp.TubID()), p.line(trigger)); err != nil {
 		p.cfg.Log.Info("trigger not published", "err", err)
 	}
 }
@@ -224,15 +220,12 @@ func (p *Publisher) incident(ctx context.Context, name string) error {
 		p.cfg.Log.Warn("incident cannot be published", "incident", name, "err", err)
 		return nil
 	}
-	trigger, _ := header.Get("trigger")
-	d, _ := trigger.(event.Dict)
-	e := event.FromDict(d)
-	source, _ := header.Get("source")
-	object := ""
-	sum, size, err := p.file(name, io.Discard)
+	sum := incident.NewSummary(name, header, len(events))
+	sum.Tubs, sum.Categories, sum.File = []string{p.lp.TubID()}, []string{incident.Unclassified}, name+".flog.zst"
+	sum.SHA256, sum.Size, err = p.file(name, io.Discard)
 	if err == nil && p.js != nil {
-		object, err = e.Incarnation()+"/"+name+".flog.zst", nil
-		if err := p.put(ctx, name, object); err != nil {
+		sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
+		if err := p.put(ctx, name, sum.Object); err != nil {
 			return err
 		}
 	}
@@ -240,24 +233,8 @@ func (p *Publisher) incident(ctx context.Context, name string) error {
 		p.cfg.Log.Warn("incident cannot be published", "incident", name, "err", err)
 		return nil
 	}
-	seconds, _ := e.Seconds()
-	summary := event.Event{Fields: []event.Field{
-		{Key: "name", Value: name},
-		{Key: "incarnation", Value: e.Incarnation()},
-		{Key: "source", Value: source},
-		{Key: "tubs", Value: []any{p.lp.TubID()}},
-		{Key: "time", Value: seconds},
-		{Key: "text", Value: event.Format(e)},
-		{Key: "trigger", Value: trigger},
-		{Key: "categories", Value: []any{unclassified}},
-		{Key: "events", Value: int64(len(events))},
-		{Key: "file", Value: name + ".flog.zst"},
-		{Key: "size", Value: size},
-		{Key: "sha256", Value: sum},
-		{Key: "object", Value: object},
-	}}
-	subject := IncidentSubject(unclassified, e.Incarnation(), name)
-	return p.publish(ctx, subject, summary.AppendJSON(nil), jetstream.WithExpectLastSequencePerSubject(0))
+	subject := incident.IncidentSubject(incident.Unclassified, sum.Incarnation, name)
+	return p.publish(ctx, subject, sum.AppendJSON(nil), jetstream.WithExpectLastSequencePerSubject(0))
 }
 
 // file copies an incident's file and returns its SHA-256 in hex and its size.
@@ -278,7 +255,7 @@ func (p *Publisher) put(ctx context.Context, name, object string) error {
 		err := p.putOnce(ctx, name, object)
 		if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) {
 			if err != nil {
-				p.cfg.Log.Warn("incident's file not stored: there is no object store "+ObjectStore, "incident", name)
+				p.cfg.Log.Warn("incident's file not stored: there is no object store "+incident.ObjectStore, "incident", name)
 			}
 			return nil
 		}
@@ -293,7 +270,7 @@ func (p *Publisher) put(ctx context.Context, name, object string) error {
 func (p *Publisher) putOnce(ctx context.Context, name, object string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	store, err := p.js.ObjectStore(ctx, ObjectStore)
+	store, err := p.js.ObjectStore(ctx, incident.ObjectStore)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/natspub"
 )
@@ -79,7 +80,7 @@ func TestPublishesEventsAndIncidents(t *testing.T) {
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "flog", Subjects: []string{"flog.>"}, MaxBytes: 32 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	store, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: natspub.ObjectStore, MaxBytes: 32 << 20})
+	store, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: incident.ObjectStore, MaxBytes: 32 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,14 +111,14 @@ func TestPublishesEventsAndIncidents(t *testing.T) {
 	}
 	m = next(t, incidents)
 	var sum struct {
-		Name, Incarnation, Source, Sha256, Object string
-		Events, Size                              int
-		Categories                                []string
+		Name, Incarnation, Program, Sha256, Object string
+		Events, Size                               int
+		Categories                                 []string
 	}
 	if err := json.Unmarshal(m.Data, &sum); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("flog.incident.unknown.%s.%s", lp.Incarnation(), sum.Name); m.Subject != want || sum.Source != "shop" || sum.Events < 2 || len(sum.Sha256) != 64 {
+	if want := fmt.Sprintf("flog.incident.unknown.%s.%s", lp.Incarnation(), sum.Name); m.Subject != want || sum.Program != "shop" || sum.Events < 2 || len(sum.Sha256) != 64 {
 		t.Errorf("the incident is %s on %q, want %q", m.Data, m.Subject, want)
 	}
 	data, err := store.GetBytes(ctx, sum.Object)

@@ -1,4 +1,4 @@
-package natspub
+package incident
 
 import (
 	"strings"
@@ -6,8 +6,9 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// NATS subjects. What a program or a peer wrote becomes one token: bytes outside
-// [A-Za-z0-9_-] as %XX, nothing as "-"; a facility keeps its own dots.
+// NATS subjects, for every program that publishes. What a program or a peer wrote
+// becomes one token: bytes outside [A-Za-z0-9_-] as %XX, nothing as "-"; a facility
+// keeps its own dots.
 //
 // Spec: docs/nats.md.
 
@@ -31,8 +32,8 @@ func TriggerSubject(tub string) string { return string(appendToken([]byte("flog.
 // GapSubject returns flog.gap.TUBID.
 func GapSubject(tub string) string { return string(appendToken([]byte("flog.gap."), tub)) }
 
-// CategorySubject returns flog.incident.CATEGORY, what the subjects of all its
-// incidents begin with.
+// CategorySubject returns flog.incident.CATEGORY, the beginning of the subjects of
+// all its incidents.
 func CategorySubject(category string) string {
 	return string(appendToken([]byte("flog.incident."), category))
 }
@@ -44,11 +45,15 @@ func IncidentSubject(category, incarnation, name string) string {
 	return string(appendToken(append(b, '.'), name))
 }
 
-// Token returns what was written by others as one token of a subject.
-func Token(s string) string { return string(appendToken(nil, s)) }
-
 // IncidentSubjects matches the subjects of all incidents.
 const IncidentSubjects = "flog.incident.>"
+
+// Unclassified is the category of an incident that no rule has looked at or that
+// none matches.
+const Unclassified = "unknown"
+
+// Token returns what others wrote as one token of a subject.
+func Token(s string) string { return string(appendToken(nil, s)) }
 
 func appendToken(dst []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"

@@ -1,0 +1,103 @@
+package incident
+
+import (
+	"path"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// Summary is what is published of an incident. Everything but Tubs, Categories and
+// Object is a property of the incident itself.
+//
+// Spec: docs/nats.md, "Summaries".
+type Summary struct {
+	Name        string
+	Incarnation string
+	Program     string   // the program's name; "" if the incident does not say it
+	Tubs        []string // TubIDs that offered it, the one it is stored under first
+	Trigger     *event.Event
+	Categories  []string
+	Events      int
+	File        string // where it is stored, relative to the directory of the publishing program
+	Size        int64  // of the file, in bytes
+	SHA256      string // of the file, in hex
+	Object      string // its name in the object store; "" if it is not there
+}
+
+// NewSummary returns the summary of an incident as far as its header and the number
+// of its events tell it.
+func NewSummary(name string, header event.Dict, events int) *Summary {
+	trigger := HeaderTrigger(header)
+	return &Summary{
+		Name: name, Incarnation: trigger.Incarnation(), Program: HeaderProgram(header), Trigger: trigger, Events: events,
+	}
+}
+
+// HeaderTrigger returns the trigger in an incident's header; an empty event if it
+// has none.
+func HeaderTrigger(header event.Dict) *event.Event {
+	v, _ := header.Get("trigger")
+	d, _ := v.(event.Dict)
+	return event.FromDict(d)
+}
+
+// HeaderProgram returns the name of the program that recorded an incident; "" if the
+// header does not say it, as in the files of the original. Our first files have it
+// under the key source.
+func HeaderProgram(header event.Dict) string {
+	for _, key := range []string{"program", "source"} {
+		if v, ok := header.Get(key); ok {
+			name, _ := v.(string)
+			return name
+		}
+	}
+	return ""
+}
+
+// ObjectName returns the name of an incident's file in the object store: the same
+// one whatever Tub the incident came from.
+func ObjectName(incarnation, file string) string { return Token(incarnation) + "/" + path.Base(file) }
+
+// ObjectStore is the bucket for the files of incidents.
+const ObjectStore = "flog-incidents"
+
+// maxTrigger bounds the trigger in a summary, in bytes of JSON; a longer one is
+// shortened, and stands whole in the file.
+const maxTrigger = 64 << 10
+
+// AppendJSON appends the summary as a JSON object that every reader accepts: NaN
+// and infinities in the trigger become null.
+func (s *Summary) AppendJSON(dst []byte) []byte {
+	trigger := s.Trigger
+	if n := len(trigger.AppendJSON(nil)); n > maxTrigger {
+		trigger = event.Shortened(trigger, n, maxTrigger)
+	}
+	d := event.Dict{
+		{Key: "name", Value: s.Name},
+		{Key: "incarnation", Value: s.Incarnation},
+		{Key: "program", Value: s.Program},
+		{Key: "tubs", Value: list(s.Tubs)},
+	}
+	if t, ok := trigger.Seconds(); ok {
+		d = append(d, event.Item{Key: "time", Value: t})
+	}
+	d = append(d, event.Dict{
+		{Key: "text", Value: event.Format(trigger)},
+		{Key: "trigger", Value: trigger.Dict()},
+		{Key: "categories", Value: list(s.Categories)},
+		{Key: "events", Value: int64(s.Events)},
+		{Key: "file", Value: s.File},
+		{Key: "sha256", Value: s.SHA256},
+		{Key: "size", Value: s.Size},
+		{Key: "object", Value: s.Object},
+	}...)
+	return event.AppendJSON(dst, event.Finite(d))
+}
+
+func list(texts []string) []any {
+	l := make([]any, len(texts))
+	for i, t := range texts {
+		l[i] = t
+	}
+	return l
+}
