@@ -17,9 +17,10 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -118,30 +119,22 @@ func newKeyFile() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// createKeyFile writes a new key file so that it is either whole or not there,
-// and so that of two processes that create it both get the same one.
+// createKeyFile writes a new key file. If another process does so at the same
+// time, both return the same key.
 func createKeyFile(file string) ([]byte, error) {
 	text, err := newKeyFile()
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".tmp-key-") // mode 0600
+	p, err := durable.NewFile(file, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(text)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	defer p.Cleanup()
+	if _, err := p.Write(text); err != nil {
 		return nil, err
 	}
-	// A link does not replace what another process has put there meanwhile.
-	switch err := os.Link(tmp.Name(), file); {
+	switch err := p.CommitNew(); {
 	case errors.Is(err, fs.ErrExist):
 		return os.ReadFile(file)
 	case err != nil:
@@ -181,23 +174,16 @@ func writeFURLFile(file string, f FURL) error {
 	if st, err := os.Stat(file); err == nil {
 		mode = st.Mode().Perm()
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".tmp-furl-")
+	p, err := durable.NewFile(file, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(f.String() + "\n")
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	defer p.Cleanup()
+	if _, err := p.Write([]byte(f.String() + "\n")); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), file)
+	if err := p.Chmod(mode); err != nil {
+		return err
+	}
+	return p.Commit()
 }

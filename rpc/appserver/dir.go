@@ -15,9 +15,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode/utf16"
 
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -65,10 +65,13 @@ func Create(path string, opts Options) (*Dir, rpc.TubID, error) {
 	if strings.ContainsAny(opts.Port+opts.Location, "\r\n") {
 		return nil, "", errors.New("appserver: port and location must be one line each")
 	}
-	if err := os.Mkdir(path, 0o700); err != nil {
+	if err := os.Mkdir(path, 0o700); err != nil { // durable.Mkdir would take one that exists
 		return nil, "", fmt.Errorf("appserver: %w", err)
 	}
 	id, err := fill(path, opts)
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, "", errors.Join(fmt.Errorf("appserver: create %q: %w", path, err), os.RemoveAll(path))
 	}
@@ -86,7 +89,7 @@ func fill(path string, opts Options) (rpc.TubID, error) {
 	if err := tub.SetLocation(opts.Location); err != nil {
 		return "", err
 	}
-	if err := os.Mkdir(filepath.Join(path, servicesDir), 0o700); err != nil {
+	if err := durable.Mkdir(filepath.Join(path, servicesDir)); err != nil {
 		return "", err
 	}
 	for name, text := range map[string]string{
@@ -96,7 +99,7 @@ func fill(path string, opts Options) (rpc.TubID, error) {
 		prefixFile:   fmt.Sprintf("pb://%s@%s/\n", tub.ID(), opts.Location),
 		tacFile:      tac,
 	} {
-		if err := replace(filepath.Join(path, name), []byte(text)); err != nil {
+		if err := durable.WriteFile(filepath.Join(path, name), []byte(text), 0o600); err != nil {
 			return "", err
 		}
 	}
@@ -285,14 +288,11 @@ func (d *Dir) load() (map[string]entry, error) {
 // change edits the list of services. The lock on the directory orders the
 // changes of several processes.
 func (d *Dir) change(edit func(all map[string]entry) error) error {
-	lock, err := os.Open(d.path)
+	lock, err := durable.LockDirWait(d.path)
 	if err != nil {
 		return fmt.Errorf("appserver: %w", err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("appserver: lock %q: %w", d.path, err)
-	}
 	all, err := d.load()
 	if err != nil {
 		return err
@@ -312,7 +312,7 @@ func (d *Dir) save(all map[string]entry) error {
 	if err := enc.Encode(services{Version: 1, Services: all}); err != nil {
 		return fmt.Errorf("appserver: %w", err)
 	}
-	if err := replace(filepath.Join(d.path, servicesFile), asciiJSON(bytes.TrimSpace(text.Bytes()))); err != nil {
+	if err := durable.WriteFile(filepath.Join(d.path, servicesFile), asciiJSON(bytes.TrimSpace(text.Bytes())), 0o600); err != nil {
 		return fmt.Errorf("appserver: %w", err)
 	}
 	return nil
@@ -348,38 +348,13 @@ func (d *Dir) newServiceDir() (string, error) {
 		}
 	}
 	relative := servicesDir + "/" + strconv.Itoa(highest+1)
-	return relative, os.MkdirAll(filepath.Join(d.path, relative), 0o700)
+	return relative, durable.MkdirAll(filepath.Join(d.path, relative))
 }
 
 // line returns the content of a file that holds one line.
 func (d *Dir) line(name string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, name))
 	return strings.TrimSpace(string(text)), err
-}
-
-// replace writes the file so that at any time the old or the new one is there.
-func replace(path string, text []byte) (err error) {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path+".tmp"))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // newSwissnum returns 160 random bits in the original's form.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -208,7 +209,7 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 	}
 	defer dir.Close()
 	mark := filepath.Join(u.at.Dir, markPrefix+rand.Text())
-	if err := os.WriteFile(mark, []byte(name+partial), 0o600); err != nil {
+	if err := writeMark(mark, name+partial); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.Remove(mark)) }()
@@ -238,16 +239,23 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 		}
 		return n, err
 	}
-	d, err := dir.Open(".")
+	return n, dir.SyncDir(".")
+}
+
+// writeMark writes a mark. It is not synced: after a power cut without the mark
+// a partial file stays until the next upload of its name.
+func writeMark(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return n, err
+		return err
 	}
-	return n, errors.Join(d.Sync(), d.Close())
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // openDir returns a directory in the target directory, which it makes if need
 // be. What is stored there is, whatever stands under its name by then.
-func (u *uploader) openDir(name string) (*os.Root, error) {
+func (u *uploader) openDir(name string) (*durable.Dir, error) {
 	root, err := os.OpenRoot(u.target)
 	if err != nil {
 		return nil, err
@@ -256,11 +264,15 @@ func (u *uploader) openDir(name string) (*os.Root, error) {
 	if err := root.MkdirAll(name, 0o777); err != nil {
 		return nil, err
 	}
-	return root.OpenRoot(name)
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return durable.FromRoot(dir), nil
 }
 
 // unmoved returns an error unless f still stands under its name.
-func unmoved(dir *os.Root, name string, f *os.File) error {
+func unmoved(dir *durable.Dir, name string, f durable.File) error {
 	mine, err := f.Stat()
 	if err != nil {
 		return err
