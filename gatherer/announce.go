@@ -117,7 +117,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 		if err := a.g.broker.publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
-		if err := appendLines(a.g.root, publishedFile, n.path()+" "+target); err != nil {
+		if err := a.g.dir.AppendLines(publishedFile, n.path()+" "+target); err != nil {
 			return err
 		}
 		a.log.Info("incident published", "subject", subject)
@@ -126,7 +126,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 }
 
 func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summary) error {
-	f, err := a.g.root.Open(s.path())
+	f, err := a.g.dir.Open(s.path())
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summa
 
 // summarize reads the stored incident s.
 func (g *Gatherer) summarize(s stored) (*incident.Summary, error) {
-	f, err := g.root.Open(s.path())
+	f, err := g.dir.Open(s.path())
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,8 @@ package gatherer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +13,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 const (
@@ -80,7 +78,7 @@ func validTub(s string) bool {
 //
 // The files are the truth; what is in memory is found again at start.
 type archive struct {
-	root *os.Root
+	dir *durable.Dir
 
 	mu sync.Mutex
 	t  archiveTables // guarded by mu
@@ -106,34 +104,34 @@ func (t *archiveTables) add(s stored) {
 	t.files[s.incidentID] = s.ending
 }
 
-// openArchive finds what is stored below root. A file that has no business
+// openArchive finds what is stored below dir. A file that has no business
 // there is left alone.
-func openArchive(root *os.Root) (*archive, error) {
-	a := &archive{root: root, t: archiveTables{
+func openArchive(dir *durable.Dir) (*archive, error) {
+	a := &archive{dir: dir, t: archiveTables{
 		files: map[incidentID]string{}, tubs: map[string][]string{}, latest: map[string]string{},
 		also: map[incidentID][]string{},
 	}}
-	if err := mkdir(root, incidentsDir); err != nil {
-		return nil, err
+	if err := dir.Mkdir(incidentsDir); err != nil {
+		return nil, fmt.Errorf("gatherer: %w", err)
 	}
-	tubs, err := readDir(root, incidentsDir)
+	tubs, err := dir.ReadDir(incidentsDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gatherer: %w", err)
 	}
 	for _, tub := range tubs {
 		if !tub.IsDir() || !validTub(tub.Name()) {
 			continue
 		}
-		dir := path.Join(incidentsDir, tub.Name())
-		files, err := readDir(root, dir)
+		at := path.Join(incidentsDir, tub.Name())
+		files, err := dir.ReadDir(at)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("gatherer: %w", err)
 		}
 		for _, file := range files {
 			name, ending, ok := splitEnding(file.Name())
 			switch {
-			case strings.HasSuffix(file.Name(), ".tmp") && strings.HasPrefix(file.Name(), "incident"):
-				root.Remove(path.Join(dir, file.Name())) // of a store that was cut short
+			case durable.IsTemporary(file.Name()) && strings.HasPrefix(file.Name(), "incident"):
+				dir.Remove(path.Join(at, file.Name())) // of a store that was cut short
 			case !ok || !file.Type().IsRegular():
 			default:
 				s := stored{incidentID{tub.Name(), name}, ending}
@@ -143,11 +141,11 @@ func openArchive(root *os.Root) (*archive, error) {
 				a.t.add(s)
 			}
 		}
-		latest, err := oneLine(root, path.Join(dir, latestFile))
+		latest, err := oneLine(dir, path.Join(at, latestFile))
 		if err == nil && incident.ValidName(latest) {
 			a.t.latest[tub.Name()] = latest
 		}
-		err = eachLine(root, path.Join(dir, alsoFile), func(line string) {
+		err = dir.EachLine(path.Join(at, alsoFile), func(line string) {
 			if id, _, ok := parsePath(line); ok {
 				a.t.addAlso(tub.Name(), id)
 			}
@@ -157,34 +155,6 @@ func openArchive(root *os.Root) (*archive, error) {
 		}
 	}
 	return a, nil
-}
-
-func readDir(root *os.Root, name string) ([]os.DirEntry, error) {
-	dir, err := root.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("gatherer: %w", err)
-	}
-	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return nil, fmt.Errorf("gatherer: %w", err)
-	}
-	return entries, nil
-}
-
-// mkdir makes the directory name of root durably, if it is not there.
-func mkdir(root *os.Root, name string) error {
-	err := root.Mkdir(name, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err == nil {
-		err = incident.SyncDir(root, path.Dir(name))
-	}
-	if err != nil {
-		return fmt.Errorf("gatherer: %w", err)
-	}
-	return nil
 }
 
 // all returns what is stored, ordered by Tub and name.
@@ -237,8 +207,8 @@ func (a *archive) setLatest(tub, name string) error {
 	if name <= a.latest(tub) {
 		return nil
 	}
-	if err := replace(a.root, path.Join(incidentsDir, tub, latestFile), []byte(name+"\n")); err != nil {
-		return err
+	if err := a.dir.WriteFile(path.Join(incidentsDir, tub, latestFile), []byte(name+"\n"), 0o600); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -248,7 +218,10 @@ func (a *archive) setLatest(tub, name string) error {
 
 // addTub makes the directory of a Tub.
 func (a *archive) addTub(tub string) error {
-	return mkdir(a.root, path.Join(incidentsDir, tub))
+	if err := a.dir.Mkdir(path.Join(incidentsDir, tub)); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
+	}
+	return nil
 }
 
 // setAlso notes that tub offered the incident s, which is stored under another
@@ -261,7 +234,7 @@ func (a *archive) setAlso(tub string, s stored) (news bool, err error) {
 	if err := a.addTub(tub); err != nil {
 		return false, err
 	}
-	if err := appendLines(a.root, path.Join(incidentsDir, tub, alsoFile), s.path()); err != nil {
+	if err := a.dir.AppendLines(path.Join(incidentsDir, tub, alsoFile), s.path()); err != nil {
 		return false, fmt.Errorf("gatherer: %w", err)
 	}
 	a.mu.Lock()
@@ -284,7 +257,7 @@ func (a *archive) store(id incidentID, header event.Dict, events []event.Dict, n
 	if err := a.addTub(id.tub); err != nil {
 		return s, err
 	}
-	err := incident.Replace(a.root, s.path(), func(w io.Writer) error {
+	err := a.dir.Replace(s.path(), 0o600, func(w io.Writer) error {
 		out, err := flogfile.NewWriter(w, s.path(), nil)
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable/durabletest"
 )
 
 const (
@@ -68,16 +69,16 @@ func TestListingCutShort(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			root := openTestRoot(t)
-			if err := root.Mkdir(classifiedDir, 0o700); err != nil {
+			dir := openTestDir(t)
+			if err := dir.Mkdir(classifiedDir); err != nil {
 				t.Fatal(err)
 			}
 			for name, text := range tt.files {
-				if err := root.WriteFile(name, []byte(text), 0o600); err != nil {
+				if err := dir.WriteFile(name, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			l, err := openListing(root)
+			l, err := openListing(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,46 +92,95 @@ func TestListingCutShort(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got := slices.DeleteFunc(listAll(t, root.Name()), func(l string) bool { return strings.HasSuffix(l, " incidents/aaaa") })
+			got := slices.DeleteFunc(listAll(t, dir.Name()), func(l string) bool { return strings.HasSuffix(l, " incidents/aaaa") })
 			if !slices.Equal(got, want) {
 				t.Errorf("classified/ has %q, want %q", got, want)
 			}
-			if _, err := root.Stat(pendingFile); err == nil {
+			if _, err := dir.Lstat(pendingFile); err == nil {
 				t.Errorf("%s is still there", pendingFile)
 			}
 		})
 	}
 }
 
+// TestListingPowerCut stops the machine at each operation of listing an incident in
+// three categories, and again forgets, tears or keeps what was not synced. After
+// the next start the incident stands in each category once.
+func TestListingPowerCut(t *testing.T) {
+	s := stored{incidentID{tubA, "incident-2026-11-22--15-54-53Z-qbh2rhi"}, ".flog.zst"}
+	categories := []string{"a", "b", "c"}
+	list := func(disk *durabletest.Disk) error {
+		l, err := openListing(disk.Dir())
+		if err != nil {
+			return err
+		}
+		listed, err := l.read()
+		if err != nil || len(listed[s.incidentID]) > 0 {
+			return err
+		}
+		return l.add(s, categories)
+	}
+	disk := durabletest.New()
+	if err := list(disk); err != nil {
+		t.Fatal(err)
+	}
+	operations := disk.Operations()
+	for k := 1; k <= operations; k++ {
+		for _, outcome := range durabletest.Outcomes {
+			disk := durabletest.New()
+			disk.CrashAt(k)
+			list(disk)
+			disk.Restart(outcome)
+			if err := list(disk); err != nil {
+				t.Fatalf("stopped at operation %d, %+v: %v", k, outcome, err)
+			}
+			for _, category := range categories {
+				n := 0
+				err := disk.Dir().EachLine(classifiedDir+"/"+category, func(line string) {
+					if line == s.path() {
+						n++
+					}
+				})
+				if n != 1 || err != nil {
+					t.Errorf("stopped at operation %d, %+v: listed %d times as %s, %v", k, outcome, n, category, err)
+				}
+			}
+		}
+	}
+	if operations < 20 {
+		t.Errorf("%d operations: this test passed over most of the work", operations)
+	}
+}
+
 // TestListingFails: adding that failed half way is repeated without doubling.
 func TestListingFails(t *testing.T) {
-	root := openTestRoot(t)
-	l, err := openListing(root)
+	dir := openTestDir(t)
+	l, err := openListing(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := root.Mkdir("classified/b", 0o700); err != nil { // in the way
+	if err := dir.Mkdir("classified/b"); err != nil { // in the way
 		t.Fatal(err)
 	}
 	s := stored{incidentID{tubA, "incident-x"}, ".flog.zst"}
 	if err := l.add(s, []string{"a", "b", "c"}); err == nil {
 		t.Fatal("add wrote into a directory")
 	}
-	if err := root.Remove("classified/b"); err != nil {
+	if err := dir.Remove("classified/b"); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.add(s, []string{"a", "b", "c"}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"a " + s.path(), "b " + s.path(), "c " + s.path()}
-	if got := listAll(t, root.Name()); !slices.Equal(got, want) {
+	if got := listAll(t, dir.Name()); !slices.Equal(got, want) {
 		t.Errorf("classified/ has %q, want %q", got, want)
 	}
 }
 
 func TestArchive(t *testing.T) {
-	root := openTestRoot(t)
-	a, err := openArchive(root)
+	dir := openTestDir(t)
+	a, err := openArchive(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,14 +209,14 @@ func TestArchive(t *testing.T) {
 		"incidents/" + tubB + "/incident-7.flog.zst.tmp": "x",
 		"incidents/" + tubA + "/incident-1.flog.bz2":     "x",
 	} {
-		if err := root.WriteFile(file, []byte(text), 0o600); err != nil {
+		if err := dir.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 
 	for _, again := range []bool{false, true} { // the files are the truth
 		if again {
-			if a, err = openArchive(root); err != nil {
+			if a, err = openArchive(dir); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
@@ -192,7 +242,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("elsewhere = %v, want %v", got, first)
 		}
 	}
-	f, err := root.Open(first.path())
+	f, err := dir.Open(first.path())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func (p *publisher) bringAttachments(ctx context.Context, name string) error {
 			return err
 		}
 		file := path.Join(incidentsDir, p.tub, name+"."+attachment)
-		err := incident.Replace(p.g.root, file, func(w io.Writer) error { return p.copyPart(ctx, w, name, attachment, size) })
+		err := p.g.dir.Replace(file, 0o600, func(w io.Writer) error { return p.copyPart(ctx, w, name, attachment, size) })
 		if err != nil {
 			return err
 		}

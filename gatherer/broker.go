@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 const (
@@ -44,7 +45,7 @@ type broker struct {
 	cfg      messagingSettings
 	log      *slog.Logger
 	embedded *server.Server // nil with nats.url
-	lock     *os.File       // of the embedded server's store; a collected file would drop it
+	lock     *durable.Lock  // of the embedded server's store; a collected one would be dropped
 	password string         // of the embedded server's own connections
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -65,7 +66,7 @@ type busEvent struct {
 
 // openBroker starts the embedded server, or begins to connect to the one at
 // cfg.URL, which may come later.
-func openBroker(root *os.Root, cfg messagingSettings, log *slog.Logger) (_ *broker, err error) {
+func openBroker(base *durable.Dir, cfg messagingSettings, log *slog.Logger) (_ *broker, err error) {
 	b := &broker{cfg: cfg, log: log, events: make(chan busEvent, eventBacklog), password: rand.Text()}
 	defer func() {
 		if err != nil {
@@ -80,14 +81,14 @@ func openBroker(root *os.Root, cfg messagingSettings, log *slog.Logger) (_ *brok
 	}
 	url := cfg.URL
 	if url == "" {
-		if err := b.startServer(root); err != nil {
+		if err := b.startServer(base); err != nil {
 			return nil, err
 		}
 		options = append(options, nats.InProcessServer(b.embedded), nats.UserInfo(internalUser, b.password))
 	} else {
 		options = append(options, nats.RetryOnFailedConnect(true))
 		if cfg.User != "" {
-			password, err := readPassword(root, cfg.PasswordFile)
+			password, err := readPassword(base, cfg.PasswordFile)
 			if err != nil {
 				return nil, err
 			}
@@ -120,20 +121,20 @@ var readers = &server.Permissions{
 	}},
 }
 
-func (b *broker) startServer(root *os.Root) error {
-	if err := mkdir(root, natsDir); err != nil {
-		return err
+func (b *broker) startServer(base *durable.Dir) error {
+	if err := base.Mkdir(natsDir); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
 	}
-	dir := filepath.Join(root.Name(), natsDir)
+	dir := filepath.Join(base.Name(), natsDir)
 	// Two servers on one store both start, and ruin it.
-	lock, err := root.OpenFile(filepath.Join(natsDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := base.LockFile(path.Join(natsDir, "lock"))
+	if errors.Is(err, durable.ErrInUse) {
+		return fmt.Errorf("gatherer: %s is %w", dir, durable.ErrInUse)
+	}
 	if err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
 	b.lock = lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("gatherer: %s is in use by another process", dir)
-	}
 	options := &server.Options{
 		ServerName: "flogtool", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: dir, SyncInterval: time.Second, MaxPayload: maxPayload,
@@ -141,7 +142,7 @@ func (b *broker) startServer(root *os.Root) error {
 		Users: []*server.User{{Username: internalUser, Password: b.password}},
 	}
 	if b.cfg.Listen != "" {
-		if err := b.listenOptions(root, options); err != nil {
+		if err := b.listenOptions(base, options); err != nil {
 			return err
 		}
 	}
@@ -167,7 +168,7 @@ func (b *broker) startServer(root *os.Root) error {
 }
 
 // listenOptions lets others connect to the embedded server.
-func (b *broker) listenOptions(root *os.Root, options *server.Options) error {
+func (b *broker) listenOptions(base *durable.Dir, options *server.Options) error {
 	host, port, err := net.SplitHostPort(b.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("gatherer: nats.listen: %w", err)
@@ -182,7 +183,7 @@ func (b *broker) listenOptions(root *os.Root, options *server.Options) error {
 		options.Port = server.RANDOM_PORT
 	}
 	if b.cfg.User != "" {
-		password, err := readPassword(root, b.cfg.PasswordFile)
+		password, err := readPassword(base, b.cfg.PasswordFile)
 		if err != nil {
 			return err
 		}
@@ -197,9 +198,9 @@ func (b *broker) listenOptions(root *os.Root, options *server.Options) error {
 	return nil
 }
 
-func readPassword(root *os.Root, name string) (string, error) {
+func readPassword(base *durable.Dir, name string) (string, error) {
 	if !filepath.IsAbs(name) {
-		name = filepath.Join(root.Name(), name)
+		name = filepath.Join(base.Name(), name)
 	}
 	st, err := os.Stat(name)
 	if err != nil {

@@ -12,15 +12,17 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
-func openTestBroker(t *testing.T, root *os.Root, change func(*messagingSettings)) *broker {
+func openTestBroker(t *testing.T, dir *durable.Dir, change func(*messagingSettings)) *broker {
 	t.Helper()
 	cfg := defaults().NATS
 	if change != nil {
 		change(&cfg)
 	}
-	b, err := openBroker(root, cfg, quiet)
+	b, err := openBroker(dir, cfg, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +33,10 @@ func openTestBroker(t *testing.T, root *os.Root, change func(*messagingSettings)
 // TestBrokerPublishesOnce: a gatherer killed between publishing and noting it
 // publishes again, and the stream still has one message, also after a restart.
 func TestBrokerPublishesOnce(t *testing.T) {
-	root := openTestRoot(t)
+	dir := openTestDir(t)
 	const subject = "flog.incident.unknown.02b4.incident-1"
 	for range 2 {
-		b := openTestBroker(t, root, nil)
+		b := openTestBroker(t, dir, nil)
 		if _, err := b.streams(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +47,7 @@ func TestBrokerPublishesOnce(t *testing.T) {
 		}
 		b.close()
 	}
-	b := openTestBroker(t, root, nil)
+	b := openTestBroker(t, dir, nil)
 	if _, err := b.streams(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func TestBrokerPublishesOnce(t *testing.T) {
 }
 
 func TestBrokerObjects(t *testing.T) {
-	b := openTestBroker(t, openTestRoot(t), func(cfg *messagingSettings) { cfg.MaxStore = 8 << 20 })
+	b := openTestBroker(t, openTestDir(t), func(cfg *messagingSettings) { cfg.MaxStore = 8 << 20 })
 	file := make([]byte, 1<<20)
 	rand.Read(file)
 	// The bucket has room for three of them: the last ones are there, whole.
@@ -77,24 +79,24 @@ func TestBrokerObjects(t *testing.T) {
 
 // TestBrokerStoreInUse: two servers on one directory would both start.
 func TestBrokerStoreInUse(t *testing.T) {
-	root := openTestRoot(t)
-	openTestBroker(t, root, nil)
-	_, err := openBroker(root, defaults().NATS, quiet)
+	dir := openTestDir(t)
+	openTestBroker(t, dir, nil)
+	_, err := openBroker(dir, defaults().NATS, quiet)
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("openBroker = %v, want that the directory is in use", err)
 	}
 }
 
 func TestBrokerDoesNotStart(t *testing.T) {
-	root := openTestRoot(t)
-	if err := root.Mkdir(natsDir, 0o700); err != nil {
+	dir := openTestDir(t)
+	if err := dir.Mkdir(natsDir); err != nil {
 		t.Fatal(err)
 	}
 	// A file where the server wants a directory.
-	if err := root.WriteFile("nats/jetstream", nil, 0o600); err != nil {
+	if err := dir.WriteFile("nats/jetstream", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := openBroker(root, defaults().NATS, quiet)
+	_, err := openBroker(dir, defaults().NATS, quiet)
 	if err == nil || !strings.Contains(err.Error(), "embedded NATS server did not start") || strings.Contains(err.Error(), "does not say why") {
 		t.Errorf("openBroker = %v, want why the server did not start", err)
 	}
@@ -103,11 +105,11 @@ func TestBrokerDoesNotStart(t *testing.T) {
 // TestBrokerReaders: subscribers read all that is published and can publish
 // nothing in our name.
 func TestBrokerReaders(t *testing.T) {
-	root := openTestRoot(t)
-	if err := root.WriteFile("password", []byte("secret\n"), 0o600); err != nil {
+	dir := openTestDir(t)
+	if err := dir.WriteFile("password", []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := openTestBroker(t, root, func(cfg *messagingSettings) {
+	b := openTestBroker(t, dir, func(cfg *messagingSettings) {
 		cfg.Listen, cfg.User, cfg.PasswordFile = "127.0.0.1:0", "reader", "password"
 	})
 	if _, err := nats.Connect("nats://" + b.addr); err == nil {
@@ -177,8 +179,8 @@ func TestBrokerReaders(t *testing.T) {
 }
 
 func TestBrokerListenRules(t *testing.T) {
-	root := openTestRoot(t)
-	if err := os.WriteFile(filepath.Join(root.Name(), "open"), []byte("secret"), 0o644); err != nil {
+	dir := openTestDir(t)
+	if err := os.WriteFile(filepath.Join(dir.Name(), "open"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -193,7 +195,7 @@ func TestBrokerListenRules(t *testing.T) {
 	} {
 		cfg := defaults().NATS
 		cfg.Listen, cfg.User, cfg.PasswordFile = tt.cfg.Listen, tt.cfg.User, tt.cfg.PasswordFile
-		b, err := openBroker(root, cfg, quiet)
+		b, err := openBroker(dir, cfg, quiet)
 		if err == nil {
 			b.close()
 		}

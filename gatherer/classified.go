@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 const (
@@ -23,24 +24,24 @@ const (
 
 // listing is classified/CATEGORY: text, one incident's file a line.
 type listing struct {
-	root *os.Root
+	dir *durable.Dir
 
 	mu     sync.Mutex // held while lines are added
 	broken bool       // adding failed half way; guarded by mu
 }
 
 // openListing finishes what a killed gatherer began.
-func openListing(root *os.Root) (*listing, error) {
-	l := &listing{root: root}
-	if err := mkdir(root, classifiedDir); err != nil {
-		return nil, err
+func openListing(dir *durable.Dir) (*listing, error) {
+	l := &listing{dir: dir}
+	if err := dir.Mkdir(classifiedDir); err != nil {
+		return nil, fmt.Errorf("gatherer: %w", err)
 	}
 	return l, l.finish()
 }
 
 // finish adds what pendingFile says is not there yet.
 func (l *listing) finish() error {
-	text, err := l.root.ReadFile(pendingFile)
+	text, err := l.dir.ReadFile(pendingFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -52,7 +53,7 @@ func (l *listing) finish() error {
 			return err
 		}
 	}
-	if err := l.root.Remove(pendingFile); err != nil {
+	if err := l.dir.Remove(pendingFile); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
 	return nil
@@ -97,16 +98,16 @@ func validCategory(s string) bool {
 // read returns the categories of every incident that some file names. The files
 // of an original gatherer may have any name; those count as much.
 func (l *listing) read() (map[incidentID][]string, error) {
-	files, err := readDir(l.root, classifiedDir)
+	files, err := l.dir.ReadDir(classifiedDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gatherer: %w", err)
 	}
 	listed := map[incidentID][]string{}
 	for _, file := range files {
-		if !file.Type().IsRegular() || strings.HasSuffix(file.Name(), ".tmp") {
+		if !file.Type().IsRegular() || durable.IsTemporary(file.Name()) {
 			continue
 		}
-		err := eachLine(l.root, path.Join(classifiedDir, file.Name()), func(line string) {
+		err := l.dir.EachLine(path.Join(classifiedDir, file.Name()), func(line string) {
 			id, _, ok := parsePath(strings.TrimSpace(line))
 			if ok && !slices.Contains(listed[id], file.Name()) {
 				listed[id] = append(listed[id], file.Name())
@@ -140,22 +141,22 @@ func (l *listing) add(s stored, categories []string) (err error) {
 		return l.append(categories[0], s.path())
 	}
 	line := s.path() + " " + strings.Join(categories, " ") + "\n"
-	if err := replace(l.root, pendingFile, []byte(line)); err != nil {
-		return err
+	if err := l.dir.WriteFile(pendingFile, []byte(line), 0o600); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
 	}
 	for _, category := range categories {
 		if err := l.append(category, s.path()); err != nil {
 			return err
 		}
 	}
-	if err := l.root.Remove(pendingFile); err != nil {
+	if err := l.dir.Remove(pendingFile); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
 	return nil
 }
 
 func (l *listing) append(category, line string) error {
-	if err := appendLines(l.root, path.Join(classifiedDir, category), line); err != nil {
+	if err := l.dir.AppendLines(path.Join(classifiedDir, category), line); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
 	return nil

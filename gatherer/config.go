@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // The files of a gatherer's directory that say what it is; flogfile.md section 5.
@@ -111,10 +111,10 @@ func (s settings) text() []byte {
 // does reports whether job is one of the gatherer's.
 func (s settings) does(job string) bool { return slices.Contains(s.Jobs, job) }
 
-// readSettings returns the settings of the directory root, and whether it was
+// readSettings returns the settings of the directory dir, and whether it was
 // made by the original: then they are what its gatherer.tac says, as text.
-func readSettings(root *os.Root) (s settings, original bool, err error) {
-	text, err := root.ReadFile(settingsFile)
+func readSettings(dir *durable.Dir) (s settings, original bool, err error) {
+	text, err := dir.ReadFile(settingsFile)
 	if err == nil {
 		s, err = parseSettings(text)
 		if err != nil {
@@ -125,10 +125,10 @@ func readSettings(root *os.Root) (s settings, original bool, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, false, fmt.Errorf("gatherer: %w", err)
 	}
-	text, err = root.ReadFile(tacFile)
+	text, err = dir.ReadFile(tacFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, false, fmt.Errorf("gatherer: neither %s nor %s is in %s: flogtool create-gatherer makes a gatherer's directory",
-			settingsFile, tacFile, root.Name())
+			settingsFile, tacFile, dir.Name())
 	}
 	if err != nil {
 		return s, true, fmt.Errorf("gatherer: %w", err)
@@ -246,8 +246,8 @@ func parseSeconds(text string) (time.Duration, error) {
 }
 
 // oneLine returns the content of a file of one line, such as `port`.
-func oneLine(root *os.Root, name string) (string, error) {
-	text, err := root.ReadFile(name)
+func oneLine(dir *durable.Dir, name string) (string, error) {
+	text, err := dir.ReadFile(name)
 	if err != nil {
 		return "", err
 	}

@@ -1,17 +1,14 @@
 package gatherer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // Options say what [Create] makes.
@@ -23,12 +20,12 @@ type Options struct {
 	Bzip      bool   // compress log files as .bz2, for the original's tools
 }
 
-// Create makes dir a gatherer's directory: `port`, `location` and a
+// Create makes path a gatherer's directory: `port`, `location` and a
 // gatherer.toml with every setting and its default. An existing directory is
 // used: port and location are written anew and all else in it stays, a
 // gatherer.toml too, unless it does another job than the one asked for, which
 // is an error.
-func Create(dir string, opts Options) error {
+func Create(path string, opts Options) error {
 	if opts.Location == "" {
 		return errors.New("gatherer: Options.Location is empty")
 	}
@@ -56,42 +53,42 @@ func Create(dir string, opts Options) error {
 		s.Logs.Compress = compressBzip2
 	}
 
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.Mkdir(path); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
-	root, err := os.OpenRoot(dir)
+	dir, err := durable.Open(path)
 	if err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
-	defer root.Close()
+	defer dir.Close()
 
-	text, err := root.ReadFile(settingsFile)
+	text, err := dir.ReadFile(settingsFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := replace(root, settingsFile, s.text()); err != nil {
-			return err
+		if err := dir.WriteFile(settingsFile, s.text(), 0o600); err != nil {
+			return fmt.Errorf("gatherer: %w", err)
 		}
 	case err != nil:
 		return fmt.Errorf("gatherer: %w", err)
 	default:
 		old, err := parseSettings(text)
 		if err != nil {
-			return fmt.Errorf("gatherer: %s: %w", filepath.Join(dir, settingsFile), err)
+			return fmt.Errorf("gatherer: %s: %w", filepath.Join(path, settingsFile), err)
 		}
 		if !slices.Contains(old.Jobs, s.Jobs[0]) {
-			return fmt.Errorf("gatherer: %s says jobs = %q and is kept: add %q to it", filepath.Join(dir, settingsFile), old.Jobs, s.Jobs[0])
+			return fmt.Errorf("gatherer: %s says jobs = %q and is kept: add %q to it", filepath.Join(path, settingsFile), old.Jobs, s.Jobs[0])
 		}
 	}
-	if err := replace(root, portFile, []byte(port+"\n")); err != nil {
-		return err
+	if err := dir.WriteFile(portFile, []byte(port+"\n"), 0o600); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
 	}
-	if err := replace(root, locationFile, []byte(opts.Location+"\n")); err != nil {
-		return err
+	if err := dir.WriteFile(locationFile, []byte(opts.Location+"\n"), 0o600); err != nil {
+		return fmt.Errorf("gatherer: %w", err)
 	}
 	// From here on all that comes is to be published. What an original gatherer
 	// left here counts as published, which the missing ledger tells at start.
-	if _, err := root.Stat(incidentsDir); errors.Is(err, fs.ErrNotExist) {
-		return startLedgers(root)
+	if _, err := dir.Lstat(incidentsDir); errors.Is(err, fs.ErrNotExist) {
+		return startLedgers(dir)
 	}
 	return nil
 }
@@ -106,18 +103,6 @@ func checkPort(port string) error {
 		return errors.New("a port that changes at every start cannot be in a FURL that lasts: name one")
 	case strings.ContainsAny(port, "\r\n"):
 		return errors.New("it must be one line")
-	}
-	return nil
-}
-
-// replace writes text as the file name, durably.
-func replace(root *os.Root, name string, text []byte) error {
-	err := incident.Replace(root, name, func(w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader(text))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("gatherer: %w", err)
 	}
 	return nil
 }

@@ -27,17 +27,16 @@ import (
 	"fmt"
 	"github.com/flogtool/flogtool/incident"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
@@ -56,8 +55,8 @@ type Config struct {
 type Gatherer struct {
 	cfg      Config
 	log      *slog.Logger
-	root     *os.Root
-	lock     *os.File // of the directory
+	dir      *durable.Dir
+	lock     *durable.Lock // of the directory
 	settings settings
 	port     string
 	location string
@@ -114,25 +113,25 @@ func New(cfg Config) (*Gatherer, error) {
 
 // open locks the directory and reads its settings.
 func (g *Gatherer) open() (err error) {
-	if g.root, err = os.OpenRoot(g.cfg.Dir); err != nil {
+	if g.dir, err = durable.Open(g.cfg.Dir); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
-	if g.lock, err = g.root.Open("."); err != nil {
-		return fmt.Errorf("gatherer: %w", err)
-	}
-	if err := syscall.Flock(int(g.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if g.lock, err = g.dir.Lock(); errors.Is(err, durable.ErrInUse) {
 		return fmt.Errorf("gatherer: another process gathers in %s", g.cfg.Dir)
 	}
+	if err != nil {
+		return fmt.Errorf("gatherer: %w", err)
+	}
 	var original bool
-	if g.settings, original, err = readSettings(g.root); err != nil {
+	if g.settings, original, err = readSettings(g.dir); err != nil {
 		return err
 	}
 	if original {
 		g.log.Info("this directory was made by the original", "jobs", g.settings.Jobs,
 			"rotate", g.settings.Logs.Rotate.String(), "compress", g.settings.Logs.Compress)
 	}
-	if g.port, err = oneLine(g.root, portFile); err == nil {
-		g.location, err = oneLine(g.root, locationFile)
+	if g.port, err = oneLine(g.dir, portFile); err == nil {
+		g.location, err = oneLine(g.dir, locationFile)
 	}
 	if err != nil {
 		return fmt.Errorf("gatherer: %w: please create a new gatherer, with both --port and --location", err)
@@ -152,9 +151,9 @@ func (g *Gatherer) Close() error {
 		errs = append(errs, g.lock.Close())
 		g.lock = nil
 	}
-	if g.root != nil {
-		errs = append(errs, g.root.Close())
-		g.root = nil
+	if g.dir != nil {
+		errs = append(errs, g.dir.Close())
+		g.dir = nil
 	}
 	return errors.Join(errs...)
 }
@@ -219,7 +218,7 @@ func (g *Gatherer) reload() {
 // with background, and classifies and publishes what an earlier run did not.
 func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGroup) (err error) {
 	if g.settings.NATS.Enabled {
-		if g.broker, err = openBroker(g.root, g.settings.NATS, g.log); err != nil {
+		if g.broker, err = openBroker(g.dir, g.settings.NATS, g.log); err != nil {
 			return err
 		}
 		loops.Go(func() { g.broker.publishEvents(background) })
@@ -228,7 +227,7 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 		}
 	}
 	if g.settings.does(jobLogs) {
-		if g.logs, err = openLogs(g.root, g.settings.Logs, g.log, time.Now()); err != nil {
+		if g.logs, err = openLogs(g.dir, g.settings.Logs, g.log, time.Now()); err != nil {
 			return err
 		}
 		loops.Go(func() { g.logs.keep(background) })
@@ -236,13 +235,13 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if !g.settings.does(jobIncidents) {
 		return nil
 	}
-	if g.archive, err = openArchive(g.root); err != nil {
+	if g.archive, err = openArchive(g.dir); err != nil {
 		return err
 	}
-	if g.listing, err = openListing(g.root); err != nil {
+	if g.listing, err = openListing(g.dir); err != nil {
 		return err
 	}
-	if err := adoptLedgers(g.root, g.archive.all()); err != nil {
+	if err := adoptLedgers(g.dir, g.archive.all()); err != nil {
 		return err
 	}
 	if g.rules, err = openRules(g.cfg.Dir, g.log); err != nil {
@@ -266,7 +265,7 @@ func (g *Gatherer) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	published, err := readLedger(g.root, publishedFile)
+	published, err := readLedger(g.dir, publishedFile)
 	if err != nil {
 		return err
 	}
@@ -382,7 +381,7 @@ func (g *Gatherer) untilDone(complaint string, s stored, f func() error) {
 
 // trigger returns by what the trigger of the stored incident s is known.
 func (g *Gatherer) trigger(s stored) (incarnation string, num event.Num, err error) {
-	f, err := g.root.Open(s.path())
+	f, err := g.dir.Open(s.path())
 	if err != nil {
 		return "", 0, err
 	}
@@ -404,7 +403,7 @@ func (g *Gatherer) trigger(s stored) (incarnation string, num event.Num, err err
 // than the stored s. One with another trigger is another incident, which does
 // not take its place.
 func (g *Gatherer) longer(s stored, header event.Dict, events int) (bool, error) {
-	f, err := g.root.Open(s.path())
+	f, err := g.dir.Open(s.path())
 	if err != nil {
 		return false, err
 	}

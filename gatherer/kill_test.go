@@ -83,7 +83,7 @@ func check(t *testing.T, dir, tub string, incidents []string) {
 		t.Errorf("the stream has %d messages on %d subjects (%v), want %d",
 			info.State.Msgs, info.State.NumSubjects, err, len(incidents))
 	}
-	ledger, err := readLedger(g.root, publishedFile)
+	ledger, err := readLedger(g.Gatherer.dir, publishedFile)
 	if err != nil || len(ledger) != len(incidents) {
 		t.Errorf("the ledger has %d incidents (%v), want %d", len(ledger), err, len(incidents))
 	}

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // The ledgers of a gatherer's directory: append-only, a relative name and a
@@ -21,13 +22,13 @@ const (
 const everyTarget = "*"
 
 // startLedgers makes the ledgers of a directory that holds no incidents yet.
-func startLedgers(root *os.Root) error {
+func startLedgers(dir *durable.Dir) error {
 	for _, name := range []string{publishedFile, toldFile} {
-		if _, err := root.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := replace(root, name, nil); err != nil {
-			return err
+		if err := dir.WriteFile(name, nil, 0o600); err != nil {
+			return fmt.Errorf("gatherer: %w", err)
 		}
 	}
 	return nil
@@ -36,26 +37,26 @@ func startLedgers(root *os.Root) error {
 // adoptLedgers makes the ledgers that a directory lacks, with all its incidents
 // in them: a directory without ledgers was not made by Create, so it comes from
 // the original, and what it holds counts as published and told.
-func adoptLedgers(root *os.Root, incidents []stored) error {
+func adoptLedgers(dir *durable.Dir, incidents []stored) error {
 	var text strings.Builder
 	for _, inc := range incidents {
 		fmt.Fprintf(&text, "%s %s\n", inc.path(), everyTarget)
 	}
 	for _, name := range []string{publishedFile, toldFile} {
-		if _, err := root.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := replace(root, name, []byte(text.String())); err != nil {
-			return err
+		if err := dir.WriteFile(name, []byte(text.String()), 0o600); err != nil {
+			return fmt.Errorf("gatherer: %w", err)
 		}
 	}
 	return nil
 }
 
 // readLedger returns which targets the ledger name has for each incident.
-func readLedger(root *os.Root, name string) (map[incidentID][]string, error) {
+func readLedger(dir *durable.Dir, name string) (map[incidentID][]string, error) {
 	targets := map[incidentID][]string{}
-	err := eachLine(root, name, func(line string) {
+	err := dir.EachLine(name, func(line string) {
 		rel, target, _ := strings.Cut(line, " ")
 		id, _, ok := parsePath(rel)
 		if ok && !slices.Contains(targets[id], target) {

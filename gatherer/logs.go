@@ -17,7 +17,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
-	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // The names of log files: from-START---to-END.flog; flogfile.md section 5.
@@ -56,9 +56,9 @@ func parseLogName(file string) (start, end time.Time, ending string, ok bool) {
 // future: two rotations within a second, or a clock that went back, overwrite
 // nothing.
 type logs struct {
-	root *os.Root
-	cfg  logSettings
-	log  *slog.Logger
+	dir *durable.Dir
+	cfg logSettings
+	log *slog.Logger
 
 	full chan string // complete files to be compressed; the compressor is its reader
 
@@ -67,7 +67,7 @@ type logs struct {
 }
 
 type logTables struct {
-	file  *os.File
+	file  durable.File
 	start time.Time
 	size  int64
 	dirty bool // written to since it was last synced
@@ -75,19 +75,19 @@ type logTables struct {
 
 // openLogs completes the files that a killed gatherer left and begins a new one.
 // The caller must run the returned logs' keep.
-func openLogs(root *os.Root, cfg logSettings, log *slog.Logger, now time.Time) (*logs, error) {
-	l := &logs{root: root, cfg: cfg, log: log, full: make(chan string, 1)}
-	entries, err := readDir(root, ".")
+func openLogs(dir *durable.Dir, cfg logSettings, log *slog.Logger, now time.Time) (*logs, error) {
+	l := &logs{dir: dir, cfg: cfg, log: log, full: make(chan string, 1)}
+	entries, err := dir.ReadDir(".")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gatherer: %w", err)
 	}
 	var newest time.Time
 	var unfinished []time.Time
 	for _, e := range entries {
 		start, end, ending, ok := parseLogName(e.Name())
 		if !ok || !e.Type().IsRegular() {
-			if strings.HasPrefix(e.Name(), "from-") && strings.HasSuffix(e.Name(), ".tmp") {
-				root.Remove(e.Name()) // of a compression that was cut short
+			if strings.HasPrefix(e.Name(), "from-") && durable.IsTemporary(e.Name()) {
+				dir.Remove(e.Name()) // of a compression that was cut short
 			}
 			continue
 		}
@@ -127,7 +127,7 @@ func later(now, newest time.Time) time.Time {
 // is cut off so that all readers can read the file.
 func (l *logs) complete(start time.Time) (end time.Time, err error) {
 	name := logName(start, logPresent)
-	f, err := l.root.OpenFile(name, os.O_RDWR, 0)
+	f, err := l.dir.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return end, fmt.Errorf("gatherer: %w", err)
 	}
@@ -151,17 +151,17 @@ func (l *logs) complete(start time.Time) (end time.Time, err error) {
 	for l.taken(start, end) {
 		end = end.Add(time.Second)
 	}
-	if err := l.root.Rename(name, logName(start, end.Format(logTime))); err != nil {
+	if err := l.dir.Rename(name, logName(start, end.Format(logTime))); err != nil {
 		return end, fmt.Errorf("gatherer: %w", err)
 	}
 	l.log.Info("log file of an earlier run completed", "file", logName(start, end.Format(logTime)))
-	return end, incident.SyncDir(l.root, ".")
+	return end, l.dir.SyncDir(".")
 }
 
 // taken reports whether a complete file of these times is there in any form.
 func (l *logs) taken(start, end time.Time) bool {
 	for _, ending := range []string{"", ".zst", ".bz2"} {
-		if _, err := l.root.Lstat(logName(start, end.Format(logTime)) + ending); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := l.dir.Lstat(logName(start, end.Format(logTime)) + ending); !errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
 	}
@@ -169,7 +169,7 @@ func (l *logs) taken(start, end time.Time) bool {
 }
 
 // wholeLines returns the size of f up to the end of its last whole line.
-func wholeLines(f *os.File, size int64) (int64, error) {
+func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 	buf := make([]byte, 64<<10)
 	for size > 0 {
 		n := min(size, int64(len(buf)))
@@ -189,10 +189,10 @@ func wholeLines(f *os.File, size int64) (int64, error) {
 // begin makes the file that starts at start and writes to it from now on. The
 // caller holds mu, or is alone.
 func (l *logs) begin(start time.Time) error {
-	var f *os.File
+	var f durable.File
 	for {
 		var err error
-		f, err = l.root.OpenFile(logName(start, logPresent), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err = l.dir.OpenFile(logName(start, logPresent), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			start = start.Add(time.Second)
 			continue
@@ -208,11 +208,11 @@ func (l *logs) begin(start time.Time) error {
 	})
 	_, err := f.Write(head)
 	if err == nil {
-		err = incident.SyncDir(l.root, ".")
+		err = l.dir.SyncDir(".")
 	}
 	if err != nil {
 		f.Close()
-		l.root.Remove(logName(start, logPresent))
+		l.dir.Remove(logName(start, logPresent))
 		return fmt.Errorf("gatherer: %w", err)
 	}
 	l.t = logTables{file: f, start: start, size: int64(len(head)), dirty: true}
@@ -254,12 +254,12 @@ func (l *logs) rotate(now time.Time) error {
 		return err
 	}
 	end = l.t.start
-	err := l.root.Rename(logName(start, logPresent), logName(start, end.Format(logTime)))
+	err := l.dir.Rename(logName(start, logPresent), logName(start, end.Format(logTime)))
 	l.mu.Unlock()
 
 	name := logName(start, end.Format(logTime))
 	if err == nil {
-		err = errors.Join(old.Sync(), incident.SyncDir(l.root, "."))
+		err = errors.Join(old.Sync(), l.dir.SyncDir("."))
 	}
 	if err = errors.Join(err, old.Close()); err != nil {
 		return fmt.Errorf("gatherer: rotate %s: %w", name, err)
@@ -341,7 +341,7 @@ func (l *logs) compressAll(ctx context.Context) {
 		return
 	}
 	for {
-		entries, err := readDir(l.root, ".")
+		entries, err := l.dir.ReadDir(".")
 		if err != nil {
 			l.log.Error("look for log files", "err", err)
 		}
@@ -373,12 +373,12 @@ func (l *logs) compressAll(ctx context.Context) {
 // compressed one that is there already was not finished, or the plain one
 // would be gone: it is replaced.
 func (l *logs) compress(ctx context.Context, name string) error {
-	in, err := l.root.Open(name)
+	in, err := l.dir.Open(name)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	err = incident.Replace(l.root, name+"."+l.cfg.Compress, func(w io.Writer) error {
+	err = l.dir.Replace(name+"."+l.cfg.Compress, 0o600, func(w io.Writer) error {
 		out, err := flogfile.NewWriter(w, name+"."+l.cfg.Compress, bzip2.NewWriter)
 		if err != nil {
 			return err
@@ -391,10 +391,10 @@ func (l *logs) compress(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.root.Remove(name); err != nil {
+	if err := l.dir.Remove(name); err != nil {
 		return err
 	}
-	if err := incident.SyncDir(l.root, path.Dir(name)); err != nil {
+	if err := l.dir.SyncDir(path.Dir(name)); err != nil {
 		return err
 	}
 	l.log.Info("log file compressed", "file", name)

@@ -16,25 +16,26 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func openTestRoot(t *testing.T) *os.Root {
+func openTestDir(t *testing.T) *durable.Dir {
 	t.Helper()
-	root, err := os.OpenRoot(t.TempDir())
+	dir, err := durable.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { root.Close() })
-	return root
+	t.Cleanup(func() { dir.Close() })
+	return dir
 }
 
-func openTestLogs(t *testing.T, root *os.Root, compress string, now time.Time) *logs {
+func openTestLogs(t *testing.T, dir *durable.Dir, compress string, now time.Time) *logs {
 	t.Helper()
 	cfg := defaults().Logs
 	cfg.Compress = compress
-	l, err := openLogs(root, cfg, quiet, now)
+	l, err := openLogs(dir, cfg, quiet, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +47,11 @@ func line(i int) []byte {
 	return flogfile.AppendEvent(nil, "tub", time.Unix(1700000000, 0), fmt.Appendf(nil, `{"num": %d}`, i))
 }
 
-// nums returns the numbers of the events in all log files of root, file by file
+// nums returns the numbers of the events in all log files of dir, file by file
 // in the order of their names.
-func nums(t *testing.T, root *os.Root) (all []int, files []string) {
+func nums(t *testing.T, dir *durable.Dir) (all []int, files []string) {
 	t.Helper()
-	entries, err := os.ReadDir(root.Name())
+	entries, err := os.ReadDir(dir.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func nums(t *testing.T, root *os.Root) (all []int, files []string) {
 			continue
 		}
 		files = append(files, e.Name())
-		r, err := flogfile.Open(filepath.Join(root.Name(), e.Name()))
+		r, err := flogfile.Open(filepath.Join(dir.Name(), e.Name()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,9 +86,9 @@ var logNameForm = regexp.MustCompile(`^from-\d{4}-\d\d-\d\d--\d\d-\d\d-\d\dZ---t
 
 // TestRotationsInOneSecond: the original overwrites a file of the same name.
 func TestRotationsInOneSecond(t *testing.T) {
-	root := openTestRoot(t)
+	dir := openTestDir(t)
 	now := time.Date(2026, 11, 22, 16, 39, 24, 0, time.UTC)
-	l := openTestLogs(t, root, compressNone, now)
+	l := openTestLogs(t, dir, compressNone, now)
 	for i := range 5 {
 		if err := l.write(line(i)); err != nil {
 			t.Fatal(err)
@@ -103,7 +104,7 @@ func TestRotationsInOneSecond(t *testing.T) {
 	if err := l.rotate(now.Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	got, files := nums(t, root)
+	got, files := nums(t, dir)
 	if want := []int{0, 1, 2, 3, 4, 5}; !slices.Equal(got, want) {
 		t.Errorf("events in %q are %v, want %v", files, got, want)
 	}
@@ -126,10 +127,10 @@ func TestRotationsInOneSecond(t *testing.T) {
 // whose second magic line no reader gets over; and a killed one leaves a
 // present file for ever.
 func TestRestartInOneSecond(t *testing.T) {
-	root := openTestRoot(t)
+	dir := openTestDir(t)
 	now := time.Now()
 	for i := range 4 {
-		l := openTestLogs(t, root, compressNone, now)
+		l := openTestLogs(t, dir, compressNone, now)
 		if err := l.write(line(i)); err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestRestartInOneSecond(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, files := nums(t, root)
+	got, files := nums(t, dir)
 	if want := []int{0, 1, 2, 3}; !slices.Equal(got, want) {
 		t.Errorf("events in %q are %v, want %v", files, got, want)
 	}
@@ -156,16 +157,16 @@ func TestRestartInOneSecond(t *testing.T) {
 }
 
 func TestTornLineIsCut(t *testing.T) {
-	root := openTestRoot(t)
-	l := openTestLogs(t, root, compressNone, time.Now())
+	dir := openTestDir(t)
+	l := openTestLogs(t, dir, compressNone, time.Now())
 	if err := l.write(line(7)); err != nil {
 		t.Fatal(err)
 	}
 	l.t.file.WriteAt([]byte(`{"from": "tub", "rx_`), l.t.size)
 	l.t.file.Close()
 	l.t.file = nil
-	openTestLogs(t, root, compressNone, time.Now())
-	if got, files := nums(t, root); !slices.Equal(got, []int{7}) {
+	openTestLogs(t, dir, compressNone, time.Now())
+	if got, files := nums(t, dir); !slices.Equal(got, []int{7}) {
 		t.Errorf("events in %q are %v, want the whole line", files, got)
 	}
 }
@@ -173,14 +174,14 @@ func TestTornLineIsCut(t *testing.T) {
 // TestFullDisk: what was not written whole is not there at all, and the file
 // goes on.
 func TestFailedWrite(t *testing.T) {
-	root := openTestRoot(t)
-	l := openTestLogs(t, root, compressNone, time.Now())
+	dir := openTestDir(t)
+	l := openTestLogs(t, dir, compressNone, time.Now())
 	if err := l.write(line(1)); err != nil {
 		t.Fatal(err)
 	}
 	name := logName(l.t.start, logPresent)
 	writable := l.t.file
-	readonly, err := root.Open(name)
+	readonly, err := dir.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +194,7 @@ func TestFailedWrite(t *testing.T) {
 	if err := l.write(line(3)); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := nums(t, root); !slices.Equal(got, []int{1, 3}) {
+	if got, _ := nums(t, dir); !slices.Equal(got, []int{1, 3}) {
 		t.Errorf("events are %v, want 1 and 3", got)
 	}
 }
@@ -201,8 +202,8 @@ func TestFailedWrite(t *testing.T) {
 func TestCompression(t *testing.T) {
 	for _, form := range []string{compressZstd, compressBzip2} {
 		t.Run(form, func(t *testing.T) {
-			root := openTestRoot(t)
-			l := openTestLogs(t, root, form, time.Now())
+			dir := openTestDir(t)
+			l := openTestLogs(t, dir, form, time.Now())
 			said := newListener(t)
 			l.log = slog.New(said)
 			for i := range 1000 {
@@ -219,7 +220,7 @@ func TestCompression(t *testing.T) {
 			said.wait(t, "log file compressed")
 			cancel()
 			<-kept
-			got, files := nums(t, root)
+			got, files := nums(t, dir)
 			if len(files) != 2 || !strings.HasSuffix(files[0], ".flog."+form) {
 				t.Errorf("files are %q, want one compressed and the present one", files)
 			}
@@ -233,25 +234,25 @@ func TestCompression(t *testing.T) {
 // TestCompressionCutShort: a gatherer that was killed while it compressed
 // leaves the plain file, a temporary one, and perhaps an old compressed one.
 func TestCompressionCutShort(t *testing.T) {
-	root := openTestRoot(t)
+	dir := openTestDir(t)
 	name := "from-2026-11-22--16-18-44Z---to-2026-11-22--16-19-15Z.flog"
 	plain := append([]byte(flogfile.Magic), line(1)...)
 	for file, text := range map[string][]byte{
 		name: plain, name + ".zst": []byte("half"), name + ".zst.ABCDEFGH.tmp": []byte("half"),
 	} {
-		if err := root.WriteFile(file, text, 0o600); err != nil {
+		if err := dir.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l := openTestLogs(t, root, compressZstd, time.Now())
+	l := openTestLogs(t, dir, compressZstd, time.Now())
 	if err := l.compress(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	got, files := nums(t, root)
+	got, files := nums(t, dir)
 	if !slices.Equal(got, []int{1}) || len(files) != 2 {
 		t.Errorf("files are %q with events %v", files, got)
 	}
-	if _, err := root.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the plain file is still there: %v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"runtime/trace"
 	"strings"
 	"time"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // Attachment is something kept beside an incident's flog file, taken when its
@@ -45,7 +47,7 @@ func ExecutionTrace(atLeast time.Duration) (a Attachment, stop func(), err error
 // that ending is then no flog file and no temporary one.
 func ValidAttachment(name string) bool {
 	if name == "" || len(name) > 64 || name == FlogPart || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "flog.") ||
-		strings.HasSuffix(name, ".tmp") {
+		durable.IsTemporary(name) {
 		return false
 	}
 	for i := range len(name) {
@@ -64,11 +66,11 @@ func (s *Store) attach(name string, list []Attachment) (failed []error) {
 			failed = append(failed, fmt.Errorf("incident: attachment %q: not a name", a.Name))
 			continue
 		}
-		if s.root == nil {
+		if s.dir == nil {
 			continue // memory is for events
 		}
-		if err := Replace(s.root, name+"."+a.Name, a.Write); err != nil {
-			failed = append(failed, err)
+		if err := s.dir.Replace(name+"."+a.Name, 0o600, a.Write); err != nil {
+			failed = append(failed, fmt.Errorf("incident: %w", err))
 		}
 	}
 	return failed
@@ -76,10 +78,10 @@ func (s *Store) attach(name string, list []Attachment) (failed []error) {
 
 // attachments returns the names of the attachments of an incident.
 func (s *Store) attachments(name string) []string {
-	if s.root == nil {
+	if s.dir == nil {
 		return nil
 	}
-	entries, err := readDir(s.root)
+	entries, err := s.dir.ReadDir(".")
 	if err != nil {
 		return nil
 	}
@@ -92,9 +94,9 @@ func (s *Store) attachments(name string) []string {
 	return names
 }
 
-func (s *Store) openAttachment(name, part string) (*os.File, error) {
-	if s.root == nil || !ValidAttachment(part) {
+func (s *Store) openAttachment(name, part string) (durable.File, error) {
+	if s.dir == nil || !ValidAttachment(part) {
 		return nil, os.ErrNotExist
 	}
-	return s.root.Open(name + "." + part)
+	return s.dir.Open(name + "." + part)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // Source gives a recorder the events of one process in the order of their
@@ -108,7 +109,7 @@ type writer struct {
 	rec     Recording
 	trailer trailer
 
-	file   *os.File     // NAME.flog, or nil in memory
+	file   durable.File // NAME.flog, or nil in memory
 	memory bytes.Buffer // its text, in memory
 	out    *bufio.Writer
 	line   []byte // reused
@@ -117,8 +118,8 @@ type writer struct {
 
 func (w *writer) open() error {
 	var dst io.Writer = &w.memory
-	if w.store.root != nil {
-		f, err := w.store.root.OpenFile(w.rec.Name+plainEnding, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if w.store.dir != nil {
+		f, err := w.store.dir.OpenFile(w.rec.Name+plainEnding, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
@@ -260,7 +261,7 @@ func (w *writer) close(ok bool) error {
 	if !ok || err != nil {
 		return err
 	}
-	plain, err := w.store.root.Open(w.rec.Name + plainEnding)
+	plain, err := w.store.dir.Open(w.rec.Name + plainEnding)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // Store keeps the incidents of one process, as files of a directory or, without
@@ -28,9 +28,9 @@ import (
 //	NAME.flog.zst   complete
 //	NAME.flog.bz2   complete, made by the original
 type Store struct {
-	cfg  StoreConfig
-	root *os.Root // nil: in memory
-	old  *os.Root // Config.Old, or nil
+	cfg StoreConfig
+	dir *durable.Dir // nil: in memory
+	old *durable.Dir // Config.Old, or nil
 
 	mu sync.Mutex
 	t  storeTable // guarded by mu
@@ -84,16 +84,16 @@ func OpenStore(cfg StoreConfig) (*Store, error) {
 	}
 	s.cfg.MaxCount = cmp.Or(cfg.MaxCount, 1000)
 	s.cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 1<<30)
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("incident: %w", err)
 	}
-	root, err := os.OpenRoot(cfg.Dir)
+	dir, err := durable.Open(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("incident: %w", err)
 	}
-	s.root = root
+	s.dir = dir
 	if cfg.Old != "" {
-		s.old, _ = os.OpenRoot(cfg.Old) // nothing old to read is no error
+		s.old, _ = durable.Open(cfg.Old) // a missing directory is not an error
 	}
 	if err := s.complete(); err != nil {
 		s.Close()
@@ -108,9 +108,9 @@ func OpenStore(cfg StoreConfig) (*Store, error) {
 // Close gives the directory back. Nothing may be written after it.
 func (s *Store) Close() error {
 	var errs []error
-	for _, r := range []*os.Root{s.root, s.old} {
-		if r != nil {
-			errs = append(errs, r.Close())
+	for _, d := range []*durable.Dir{s.dir, s.old} {
+		if d != nil {
+			errs = append(errs, d.Close())
 		}
 	}
 	return errors.Join(errs...)
@@ -118,14 +118,14 @@ func (s *Store) Close() error {
 
 // complete finishes or removes what a recorder that died left.
 func (s *Store) complete() error {
-	entries, err := readDir(s.root)
+	entries, err := s.dir.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("incident: %w", err)
 	}
 	for _, entry := range entries {
 		file := entry.Name()
-		if strings.HasSuffix(file, ".tmp") && strings.HasPrefix(file, "incident") {
-			s.root.Remove(file) // of a replacement that never was
+		if durable.IsTemporary(file) && strings.HasPrefix(file, "incident") {
+			s.dir.Remove(file) // of a replacement that was cut short
 			continue
 		}
 		name, ok := strings.CutSuffix(file, plainEnding)
@@ -133,8 +133,8 @@ func (s *Store) complete() error {
 			continue
 		}
 		s.t.last = max(s.t.last, name)
-		if _, err := s.root.Stat(name + zstEnding); err == nil {
-			s.root.Remove(file) // died between the rename and the removal
+		if _, err := s.dir.Lstat(name + zstEnding); err == nil {
+			s.dir.Remove(file) // died between the rename and the removal
 			continue
 		}
 		if err := s.recover(name); err != nil {
@@ -147,7 +147,7 @@ func (s *Store) complete() error {
 // recover completes the plain file of a recorder that died: whole lines are
 // kept, and a trailer says what happened.
 func (s *Store) recover(name string) error {
-	f, err := s.root.Open(name + plainEnding)
+	f, err := s.dir.Open(name + plainEnding)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (s *Store) recover(name string) error {
 	lines := bytes.Count(data, []byte{'\n'})
 	if !bytes.HasPrefix(data, []byte(flogfile.Magic)) || lines < 2 {
 		// It died before the header was written: the rings' file has the events.
-		return s.root.Remove(name + plainEnding)
+		return s.dir.Remove(name + plainEnding)
 	}
 	if !bytes.HasPrefix(lastLine(data), []byte(`{"trailer"`)) {
 		data = flogfile.AppendTrailer(data, trailer{reason: Recovered, ended: time.Now()}.dict())
@@ -176,19 +176,19 @@ func lastLine(data []byte) []byte {
 // finish makes the complete file of an incident from its plain text and removes
 // the plain file.
 func (s *Store) finish(name string, plain io.Reader) error {
-	err := Replace(s.root, name+zstEnding, func(w io.Writer) error { return compress(w, plain) })
+	err := s.dir.Replace(name+zstEnding, 0o600, func(w io.Writer) error { return compress(w, plain) })
 	if err != nil {
 		return err
 	}
-	s.root.Remove(name + plainEnding)
+	s.dir.Remove(name + plainEnding)
 	s.prune(name)
-	return SyncDir(s.root, ".")
+	return s.dir.SyncDir(".")
 }
 
 // prune removes the oldest incidents, with all their files, until the bounds
 // hold; keep stays in any case.
 func (s *Store) prune(keep string) {
-	entries, err := readDir(s.root)
+	entries, err := s.dir.ReadDir(".")
 	if err != nil {
 		return
 	}
@@ -196,7 +196,7 @@ func (s *Store) prune(keep string) {
 	for _, e := range entries {
 		name, _, ok := strings.Cut(e.Name(), ".")
 		info, err := e.Info()
-		if !ok || err != nil || !ValidName(name) || !e.Type().IsRegular() || strings.HasSuffix(e.Name(), ".tmp") {
+		if !ok || err != nil || !ValidName(name) || !e.Type().IsRegular() || durable.IsTemporary(e.Name()) {
 			continue
 		}
 		files[name] = append(files[name], e.Name())
@@ -211,7 +211,7 @@ func (s *Store) prune(keep string) {
 			continue
 		}
 		for _, file := range files[name] {
-			s.root.Remove(file)
+			s.dir.Remove(file)
 		}
 		total -= sizes[name]
 	}
@@ -249,7 +249,7 @@ func (s *Store) oddFile(file string, err error) {
 // in ascending order.
 func (s *Store) Names(since string) []string {
 	var names []string
-	if s.root == nil {
+	if s.dir == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, name := range s.t.order {
@@ -259,16 +259,16 @@ func (s *Store) Names(since string) []string {
 		}
 		return names
 	}
-	for _, root := range []*os.Root{s.root, s.old} {
-		if root == nil {
+	for _, dir := range []*durable.Dir{s.dir, s.old} {
+		if dir == nil {
 			continue
 		}
-		entries, err := readDir(root)
+		entries, err := dir.ReadDir(".")
 		if err != nil {
 			s.cfg.Log.Warn("incident directory", "err", err)
 		}
 		for _, entry := range entries {
-			name, ok := completeName(entry.Name(), root == s.old)
+			name, ok := completeName(entry.Name(), dir == s.old)
 			if ok && name > since && entry.Type().IsRegular() {
 				names = append(names, name)
 			}
@@ -293,22 +293,13 @@ func completeName(file string, old bool) (name string, ok bool) {
 	return "", false
 }
 
-func readDir(root *os.Root) ([]fs.DirEntry, error) {
-	d, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.ReadDir(-1)
-}
-
 // Open returns a reader of an incident. An error wraps [ErrNoIncident] if there
 // is none of that name.
 func (s *Store) Open(name string) (*flogfile.Reader, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("%w: %q is not a name of one", ErrNoIncident, name)
 	}
-	if s.root == nil {
+	if s.dir == nil {
 		s.mu.Lock()
 		data, ok := s.t.memory[name]
 		s.mu.Unlock()
@@ -330,16 +321,16 @@ func (s *Store) Open(name string) (*flogfile.Reader, error) {
 	return r, nil
 }
 
-func (s *Store) openFile(name string) (*os.File, string, error) {
-	for _, root := range []*os.Root{s.root, s.old} {
-		if root == nil {
+func (s *Store) openFile(name string) (durable.File, string, error) {
+	for _, dir := range []*durable.Dir{s.dir, s.old} {
+		if dir == nil {
 			continue
 		}
 		for _, ending := range []string{zstEnding, bz2Ending, plainEnding} {
-			if ending == plainEnding && root != s.old {
+			if ending == plainEnding && dir != s.old {
 				continue
 			}
-			f, err := root.Open(name + ending)
+			f, err := dir.Open(name + ending)
 			if err == nil {
 				return f, name + ending, nil
 			}
@@ -468,7 +459,7 @@ func (s *Store) Parts(name string) ([]Part, error) {
 // PartReader reads a part from anywhere.
 type PartReader struct {
 	io.ReaderAt
-	file *os.File
+	file durable.File
 	size int64
 }
 
@@ -505,7 +496,7 @@ func (s *Store) OpenPart(name, part string) (*PartReader, error) {
 		}
 		return &PartReader{ReaderAt: f, file: f}, nil
 	}
-	if s.root == nil {
+	if s.dir == nil {
 		s.mu.Lock()
 		data, ok := s.t.memory[name]
 		s.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // blackBox is the file that the rings live in, so that they outlive the process
@@ -80,7 +81,7 @@ func newBlackBox(dir string, meta boxMeta) (*blackBox, error) {
 }
 
 func (b *blackBox) init(meta boxMeta) (err error) {
-	if err := lockFile(b.file); err != nil {
+	if err := durable.LockOpen(b.file); err != nil {
 		return err
 	}
 	if b.data, err = mapFile(b.file, boxHeader+meta.Blocks*blockSize); err != nil {
@@ -127,7 +128,7 @@ func (b *blackBox) close() error {
 // deadBox is the file of another run, opened for reading.
 type deadBox struct {
 	path  string
-	file  *os.File
+	file  durable.File
 	state uint32
 	meta  boxMeta
 	mem   []byte
@@ -152,8 +153,8 @@ func openDeadBox(path string) (*deadBox, error) {
 }
 
 func (d *deadBox) read() error {
-	if err := lockFile(d.file); err != nil {
-		if errors.Is(err, errLocked) {
+	if err := durable.LockOpen(d.file); err != nil {
+		if errors.Is(err, durable.ErrInUse) {
 			return errAlive
 		}
 		return err

@@ -5,13 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -143,16 +142,7 @@ func RotateFURL(file string) (string, error) {
 	var b [20]byte
 	rand.Read(b[:])
 	furl.Name = strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
-	root, err := os.OpenRoot(filepath.Dir(file))
-	if err != nil {
-		return "", fmt.Errorf("logport: rotate: %w", err)
-	}
-	defer root.Close()
-	err = incident.Replace(root, filepath.Base(file), func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, furl.String())
-		return err
-	})
-	if err != nil {
+	if err := durable.WriteFile(file, []byte(furl.String()+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("logport: rotate: %w", err)
 	}
 	return furl.String(), nil

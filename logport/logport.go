@@ -36,6 +36,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
@@ -314,7 +315,7 @@ func (lp *Logport) listen() (location string, err error) {
 	}
 	host, port, _ := net.SplitHostPort(addr.String())
 	if ownPort && lp.slot != nil {
-		if err := os.WriteFile(lp.slot.file("port"), []byte(port+"\n"), 0o600); err != nil {
+		if err := durable.WriteFile(lp.slot.file("port"), []byte(port+"\n"), 0o600); err != nil {
 			lp.report(unusual, "the port cannot be kept", slog.String("err", err.Error()))
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // maxRecoveries is how many incidents of dead processes are made in a minute: a
@@ -50,7 +51,7 @@ func RecoverDir(dir, ringDir string) ([]Recovered, error) {
 			continue
 		}
 		s, err := lockSlot(filepath.Join(dir, e.Name()))
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, durable.ErrInUse) {
 			continue
 		}
 		if err != nil {

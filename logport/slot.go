@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // slot is the part of a Config.Dir that one process has the use of. Several
@@ -17,8 +19,8 @@ import (
 //	DIR/1/  …
 type slot struct {
 	path  string
-	rings string   // where the rings files are
-	lock  *os.File // the directory, locked; a collected file would drop the lock
+	rings string        // where the rings files are
+	lock  *durable.Lock // a collected one would be dropped
 }
 
 const maxSlots = 16
@@ -29,21 +31,21 @@ var errNoSlot = fmt.Errorf("all %d slots are in use by other processes", maxSlot
 // openSlot makes dir, and locks its first free slot. The rings of slot N are in
 // it, or in ringDir/N.
 func openSlot(dir, ringDir string) (*slot, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	for i := range maxSlots {
 		path := filepath.Join(dir, strconv.Itoa(i))
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := durable.MkdirAll(path); err != nil {
 			return nil, err
 		}
 		s, err := lockSlot(path)
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, durable.ErrInUse) {
 			continue
 		}
 		if err == nil && ringDir != "" {
 			s.rings = filepath.Join(ringDir, strconv.Itoa(i))
-			err = os.MkdirAll(s.rings, 0o700)
+			err = durable.MkdirAll(s.rings)
 		}
 		return s, err
 	}
@@ -52,15 +54,11 @@ func openSlot(dir, ringDir string) (*slot, error) {
 
 // lockSlot locks the slot at path.
 func lockSlot(path string) (*slot, error) {
-	f, err := os.Open(path)
+	lock, err := durable.LockDir(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return &slot{path: path, rings: path, lock: f}, nil
+	return &slot{path: path, rings: path, lock: lock}, nil
 }
 
 func (s *slot) file(name string) string { return filepath.Join(s.path, name) }

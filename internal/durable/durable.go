@@ -111,7 +111,7 @@ type PendingFile struct {
 // NewFile begins a new version of the file name. perm is its mode, less the
 // umask.
 func (d *Dir) NewFile(name string, perm fs.FileMode) (*PendingFile, error) {
-	temp := name + "." + rand.Text()[:tempRandom] + tempEnding
+	temp := name + "." + rand.Text()[:8] + tempEnding
 	f, err := d.layer.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return nil, err
@@ -198,20 +198,12 @@ func (p *PendingFile) Cleanup() {
 	}
 }
 
-// Temporary names end in a dot, random letters and digits, and tempEnding.
-const (
-	tempRandom = 8
-	tempEnding = ".tmp"
-)
+const tempEnding = ".tmp"
 
-// IsTemporary reports whether name has the form of a temporary name, so that,
-// where no other process writes, it is what a killed one left. It may be removed.
-func IsTemporary(name string) bool {
-	name, ok := strings.CutSuffix(name, tempEnding)
-	dot := len(name) - tempRandom - 1
-	return ok && dot > 0 && name[dot] == '.' &&
-		strings.Trim(name[dot+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == "" // rand.Text's alphabet
-}
+// IsTemporary reports whether name has the ending of temporary names, here and in
+// the original. The owner of a directory may remove such files at its start: a
+// killed process left them.
+func IsTemporary(name string) bool { return strings.HasSuffix(name, tempEnding) }
 
 // Mkdir makes the directory name with mode 0700. One that exists is not an error;
 // it is then as durable as the call that made it left it. The directory of name

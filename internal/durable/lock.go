@@ -45,6 +45,6 @@ func (d *Dir) lock(name string, flag int, wait bool) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// LockOpen locks an open file until it is closed. If another process holds the
-// lock, the error is [ErrInUse].
-func LockOpen(f *os.File) error { return flock(f, false) }
+// LockOpen locks an open file of the operating system until it is closed. If
+// another process holds the lock, the error is [ErrInUse].
+func LockOpen(f File) error { return osLayer{}.Lock(f, false) }
