@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // Filter copies those lines of flog files that are wanted: headers and lines
@@ -55,8 +55,7 @@ func (f *Filter) Run(ctx context.Context) error {
 	return f.toFile(ctx, s)
 }
 
-// toFile writes to a temporary file, which takes the place of the target at the
-// end.
+// toFile writes a new file, which takes the place of the target at the end.
 func (f *Filter) toFile(ctx context.Context, s *sources) error {
 	target := f.To
 	mode := os.FileMode(0o666) // less the umask
@@ -79,14 +78,11 @@ func (f *Filter) toFile(ctx context.Context, s *sources) error {
 		}
 		r.Close()
 	}
-	dir, base := filepath.Split(target)
-	temp := filepath.Join(dir, "."+base+".tmp")
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	file, err := durable.NewFile(target, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp) // gone when all went well
-	defer file.Close()
+	defer file.Cleanup()
 	w, err := flogfile.NewWriter(file, target, f.Bzip2)
 	if err != nil {
 		return err
@@ -101,15 +97,8 @@ func (f *Filter) toFile(ctx context.Context, s *sources) error {
 	if damage != nil && f.To == "" {
 		return errors.Join(damage, fmt.Errorf("%s was left as it is", target))
 	}
-	if err := file.Sync(); err != nil {
+	if err := file.Commit(); err != nil {
 		return err
-	}
-	if err := os.Rename(temp, target); err != nil {
-		return err
-	}
-	if d, err := os.Open(filepath.Clean(dir)); err == nil { // filepath.Clean("") is "."
-		d.Sync()
-		d.Close()
 	}
 	return damage
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/flogtool/flogtool/cmd/internal/cli"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
@@ -147,7 +148,7 @@ func serve(cmd *cobra.Command, path string, log io.Writer) error {
 		return err
 	}
 	pid := filepath.Join(path, pidFile)
-	if err := os.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+	if err := durable.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
 		return err
 	}
 	defer os.Remove(pid)

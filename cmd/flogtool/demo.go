@@ -27,6 +27,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/gatherer"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
 // demoPatience is how long the demo waits for the first incident to come
@@ -234,7 +235,7 @@ func (d *demo) openGatherer() (*demoGatherer, error) {
 		return nil, err
 	}
 	for name, text := range demoRules {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/cmd/internal/cli"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/rules"
 	"github.com/flogtool/flogtool/tail"
 )
@@ -271,19 +272,11 @@ func newRulesListCommand() *cobra.Command {
 				}
 				if to != "" {
 					path := filepath.Join(to, name)
-					f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-					if errors.Is(err, os.ErrExist) {
+					if _, err := os.Lstat(path); err == nil {
 						fmt.Fprintf(cmd.ErrOrStderr(), "%s is there already and was left as it is\n", path)
 						continue
 					}
-					if err != nil {
-						return err
-					}
-					if _, err := f.Write(data); err != nil {
-						f.Close()
-						return err
-					}
-					if err := f.Close(); err != nil {
+					if err := durable.WriteFile(path, data, 0o644); err != nil {
 						return err
 					}
 					continue
