@@ -314,7 +314,7 @@ func (lp *Logport) listen() (location string, err error) {
 		return location, err
 	}
 	host, port, _ := net.SplitHostPort(addr.String())
-	if ownPort && lp.slot != nil {
+	if ownPort && lp.slot != nil && lp.slot.port() != port {
 		if err := durable.WriteFile(lp.slot.file("port"), []byte(port+"\n"), 0o600); err != nil {
 			lp.report(unusual, "the port cannot be kept", slog.String("err", err.Error()))
 		}

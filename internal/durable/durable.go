@@ -7,13 +7,13 @@
 //	WriteFile, Replace   NAME.XXXXXXXX.tmp ── write ── sync ── rename to NAME ── sync the directory
 //	AppendLines          (sync the directory, if the file is new) ── write ── sync
 //	Mkdir                mkdir ── sync the parent
-//	OpenFile             a growing file: its owner calls Sync when it matters
+//	OpenFile             a growing file: its owner calls Sync
 //	Rename, Remove       durable when SyncDir has returned
 //	Lock                 exclusive use of a directory; ends with the process
 //
-// Code that has a path and no Dir uses the functions of the same names. Errors
-// have no prefix of this package: they name the file, and the caller adds what it
-// was for. The methods of a Dir may be called from any goroutine.
+// Code that has a path and no Dir uses the functions of the package. Errors name
+// the file and have no prefix of this package: callers add their own. The methods
+// of a Dir may be called from any goroutine.
 //
 // Under a Dir there is a [Layer], normally the operating system. It is the one
 // place where a test can come between: package durabletest has a layer that fails
@@ -205,9 +205,8 @@ const tempEnding = ".tmp"
 // killed process left them.
 func IsTemporary(name string) bool { return strings.HasSuffix(name, tempEnding) }
 
-// Mkdir makes the directory name with mode 0700. One that exists is not an error;
-// it is then as durable as the call that made it left it. The directory of name
-// must exist.
+// Mkdir makes the directory name with mode 0700. If name exists, Mkdir does nothing
+// and returns nil. The directory of name must exist.
 func (d *Dir) Mkdir(name string) error {
 	err := d.layer.Mkdir(name, 0o700)
 	if errors.Is(err, fs.ErrExist) {
