@@ -103,6 +103,16 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestKeysOfSeveralTypes: a dict need not have keys that can be compared with each
+// other, as the original's sender needs them.
+func TestKeysOfSeveralTypes(t *testing.T) {
+	d := banana.Dict{{"text", int64(1)}, {[]byte("text"), int64(2)}, {int64(3), nil}, {nil, "x"}, {banana.Tuple{int64(1)}, true}}
+	v, err := decode(encode(t, 0, d), banana.Limits{})
+	if err != nil || !banana.Equal(v, d) {
+		t.Errorf("decoded as %#v, %v; want %#v", v, err, d)
+	}
+}
+
 // TestLenient has encodings that the original reads and does not write.
 func TestLenient(t *testing.T) {
 	for _, tt := range []struct {

@@ -74,8 +74,8 @@ func (t *Token) IsString() bool { return t.Type == TokenString || t.Type == Toke
 
 const (
 	maxHeader  = 64       // digits; foolscap-wire.md section 3.1
-	maxIndex   = 15       // bytes of a STRING that names a sequence; section 3.3
-	maxError   = 1000     // bytes in an ERROR token; section 3.1
+	maxIndex   = 15       // bytes of a STRING that names a sequence; foolscap-wire.md section 3.3
+	maxError   = 1000     // bytes in an ERROR token; foolscap-wire.md section 3.1
 	maxInteger = 64 << 10 // bytes of a LONGINT; the original takes 1024 at most, so this is taste
 )
 
