@@ -2,8 +2,6 @@ package logport
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"fmt"
 	"log/slog"
 	"os"
@@ -139,9 +137,7 @@ func RotateFURL(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("logport: rotate %s: %w", file, err)
 	}
-	var b [20]byte
-	rand.Read(b[:])
-	furl.Name = strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	furl.Name = rpc.NewSwissnum()
 	if err := durable.WriteFile(file, []byte(furl.String()+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("logport: rotate: %w", err)
 	}

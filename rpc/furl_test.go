@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +133,56 @@ func TestRegisterFile(t *testing.T) {
 	}
 	if _, err := rpc.ReadFURLFile(file); !errors.Is(err, rpc.ErrBadFURL) || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file that holds none: %v", err)
+	}
+}
+
+// TestFURLFiles: a FURL in a comment is not taken for one, whatever else the
+// file holds.
+func TestFURLFiles(t *testing.T) {
+	a, b := "pb://"+strings.Repeat("a", 32)+"@tcp:127.0.0.1:1/first", "pb://"+strings.Repeat("b", 32)+"@tcp:127.0.0.1:2/second"
+	for _, tt := range []struct {
+		text    string
+		one     string // "": ErrBadFURL
+		many    []string
+		badLine string // "": no error
+	}{
+		{a + "\n", a, []string{a}, ""},
+		{a, a, []string{a}, ""},
+		{"# " + a + "\n\n " + b + " \r\n", b, []string{b}, ""},
+		{"#" + a + "\n", "", nil, ""},
+		{"", "", nil, ""},
+		{a + "\n" + b + "\n", a, []string{a, b}, ""},
+		{"a note\n" + a + "\n", a, []string{a}, "line 1"},
+		{"old: " + b + "\n" + a + "\n", a, []string{a}, "line 1"},
+		{a + "\npb://no\n" + b + "\nnonsense", a, []string{a, b}, "line 2"},
+	} {
+		file := filepath.Join(t.TempDir(), "some.furl")
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := rpc.ReadFURLFile(file)
+		if tt.one != "" && (err != nil || f.String() != tt.one) || tt.one == "" && (!errors.Is(err, rpc.ErrBadFURL) || !strings.Contains(err.Error(), file)) {
+			t.Errorf("ReadFURLFile of %q = %v, %v; want %q", tt.text, f.Masked(), err, tt.one)
+		}
+		furls, err := rpc.ReadFURLs(file)
+		var got []string
+		for _, f := range furls {
+			got = append(got, f.String())
+		}
+		if !slices.Equal(got, tt.many) {
+			t.Errorf("ReadFURLs of %q = %q, want %q", tt.text, got, tt.many)
+		}
+		if tt.badLine == "" && err != nil ||
+			tt.badLine != "" && (!errors.Is(err, rpc.ErrBadFURL) || !strings.Contains(err.Error(), tt.badLine) || strings.Contains(err.Error(), "second")) {
+			t.Errorf("ReadFURLs of %q: error %v, want one about %q", tt.text, err, tt.badLine)
+		}
+	}
+	absent := filepath.Join(t.TempDir(), "absent")
+	if _, err := rpc.ReadFURLFile(absent); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadFURLFile of no file: %v", err)
+	}
+	if _, err := rpc.ReadFURLs(absent); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadFURLs of no file: %v", err)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/flogtool/flogtool/internal/durable"
@@ -32,8 +31,9 @@ func tubIDOf(certificate []byte) TubID {
 	return TubID(base32Lower.EncodeToString(sum[:]))
 }
 
-// newSwissnum returns a name that cannot be guessed: 160 random bits.
-func newSwissnum() string {
+// NewSwissnum returns a name for an object that cannot be guessed: 160 random
+// bits in base32, 32 characters. Spec: foolscap-wire.md section 1.2.
+func NewSwissnum() string {
 	var b [20]byte
 	rand.Read(b[:]) // never fails: crypto/rand
 	return base32Lower.EncodeToString(b[:])
@@ -142,30 +142,6 @@ func createKeyFile(file string) ([]byte, error) {
 	}
 	return text, nil
 }
-
-// readFURLFile returns the FURL in a furl file, which may have comment lines.
-func readFURLFile(file string) (FURL, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return FURL{}, err
-	}
-	s := string(text)
-	for line := range strings.Lines(s) {
-		if strings.HasPrefix(strings.TrimSpace(line), "pb://") {
-			s = strings.TrimSpace(line)
-			break
-		}
-	}
-	f, err := ParseFURL(s)
-	if err != nil {
-		return FURL{}, fmt.Errorf("rpc: furl file %q: %w", file, errors.Unwrap(err))
-	}
-	return f, nil
-}
-
-// ReadFURLFile returns the FURL in a file: its first line that begins with
-// pb://.
-func ReadFURLFile(file string) (FURL, error) { return readFURLFile(file) }
 
 // writeFURLFile replaces a furl file. A new one has mode 0600, an existing one
 // keeps its mode.

@@ -342,7 +342,7 @@ func (t *Tub) Register(obj Object, name string) (FURL, error) {
 	}
 	n := t.objects[obj]
 	if n == nil {
-		name = cmp.Or(name, newSwissnum())
+		name = cmp.Or(name, NewSwissnum())
 		if other := t.names[name]; other != nil {
 			if name == "" {
 				return FURL{}, errors.New("rpc: no name")
@@ -371,7 +371,7 @@ func (t *Tub) RegisterFile(obj Object, furlfile string) (FURL, error) {
 // RegisterFileName is RegisterFile with a name of the caller's choice. A file
 // that holds another name is ErrWrongName.
 func (t *Tub) RegisterFileName(obj Object, furlfile, name string) (FURL, error) {
-	switch old, err := readFURLFile(furlfile); {
+	switch old, err := ReadFURLFile(furlfile); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return FURL{}, err
@@ -414,7 +414,7 @@ func (t *Tub) hold(obj Object) (furl string, held bool) {
 	}
 	n := t.objects[obj]
 	if n == nil {
-		n = &named{obj: obj, name: newSwissnum()}
+		n = &named{obj: obj, name: NewSwissnum()}
 		t.names[n.name], t.objects[obj] = n, n
 	}
 	n.held++

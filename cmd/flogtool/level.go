@@ -78,15 +78,7 @@ func controlTarget(target string) (rpc.FURL, error) {
 			return rpc.FURL{}, err
 		}
 	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return rpc.FURL{}, err
-	}
-	furl, err := rpc.ParseFURL(strings.TrimSpace(string(data)))
-	if err != nil {
-		return rpc.FURL{}, fmt.Errorf("%s: %w", file, err)
-	}
-	return furl, nil
+	return rpc.ReadFURLFile(file)
 }
 
 func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []thresholdChange, hold time.Duration) error {
@@ -176,8 +168,8 @@ func newFURLCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		sub("show", "Print a FURL", "  flogtool furl show /var/lib/orders/flog logport", func(file string) (string, error) {
-			data, err := os.ReadFile(file)
-			return strings.TrimSpace(string(data)), err
+			furl, err := rpc.ReadFURLFile(file)
+			return furl.String(), err
 		}),
 		sub("rotate", "Give a FURL a new secret part and end what came in by the old one",
 			"  flogtool furl rotate /var/lib/orders/flog control", logport.RotateFURL))

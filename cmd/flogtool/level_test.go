@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,6 +45,23 @@ func TestLevelCommand(t *testing.T) {
 	}
 	if lp.Log(context.Background(), slog.LevelInfo, "m") != event.NoNum || lp.Threshold("db.pool.conn") != event.Noisy {
 		t.Error("the thresholds did not change")
+	}
+	// A comment in a FURL file may hold a FURL.
+	controlFURL, err := lp.ControlFURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(t.TempDir(), "old.furl")
+	for text, want := range map[string]int{
+		"# pb://" + strings.Repeat("a", 32) + "@tcp:127.0.0.1:1/old\n" + controlFURL + "\n": 0,
+		"# " + controlFURL + "\n": 1,
+	} {
+		if err := os.WriteFile(old, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, errw := flogtoolRun("level", old); code != want {
+			t.Errorf("level of a file with a comment: exit code %d, want %d, errors %q", code, want, errw)
+		}
 	}
 	logportFURL, _ := lp.FURL()
 	code, _, errw = flogtoolRun("level", logportFURL)

@@ -3,8 +3,6 @@ package appserver
 import (
 	"bytes"
 	"cmp"
-	"crypto/rand"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -206,7 +204,7 @@ func (d *Dir) Add(types []Type, typ string, args []string, comment string) (Entr
 			return err
 		}
 		svc.Close()
-		name := newSwissnum()
+		name := rpc.NewSwissnum()
 		all[name] = e
 		added, err = d.entry(name, e)
 		return err
@@ -238,7 +236,7 @@ func (d *Dir) Rotate(name string) (Entry, error) {
 			return fmt.Errorf("there is no service %q", name)
 		}
 		delete(all, name)
-		fresh := newSwissnum()
+		fresh := rpc.NewSwissnum()
 		all[fresh] = e
 		rotated, err = d.entry(fresh, e)
 		return err
@@ -355,11 +353,4 @@ func (d *Dir) newServiceDir() (string, error) {
 func (d *Dir) line(name string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(d.path, name))
 	return strings.TrimSpace(string(text)), err
-}
-
-// newSwissnum returns 160 random bits in the original's form.
-func newSwissnum() string {
-	var bits [20]byte
-	_, _ = rand.Read(bits[:]) // never fails
-	return strings.ToLower(base32.StdEncoding.EncodeToString(bits[:]))
 }
