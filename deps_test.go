@@ -22,7 +22,7 @@ var order = []string{
 	"incident",
 	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
-	"internal/durable/durabletest", "internal/durable",
+	"internal/testwait", "internal/durable/durabletest", "internal/durable",
 	"rules",
 }
 

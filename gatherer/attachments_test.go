@@ -26,7 +26,7 @@ func TestAttachmentsAreFetched(t *testing.T) {
 	if err := lp.Flush(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	g.said.wait(t, "incident stored", lp.TubID())
+	g.said.Wait(t, "incident stored", lp.TubID())
 	for _, ending := range []string{"goroutines.txt", "heap.pprof"} {
 		theirs, err := filepath.Glob(filepath.Join(appDir, "0", "incidents", "*."+ending))
 		if err != nil || len(theirs) != 1 {

@@ -172,7 +172,7 @@ func stillWorks(t *testing.T, g *running) {
 	p.has("incident-honest", 2)
 	tub := string(p.tub.ID())
 	p.connect(t, g.furl) // and again, on the same connection, now that it has one
-	g.said.wait(t, "incident classified", "incident-honest", tub)
+	g.said.Wait(t, "incident classified", "incident-honest", tub)
 }
 
 func TestHostileNames(t *testing.T) {
@@ -237,13 +237,13 @@ func TestFetchFails(t *testing.T) {
 	last := incidentName(i + 3)
 	p.has(last, 1)
 	p.connect(t, g.furl)
-	g.said.wait(t, "incident classified", last)
-	g.said.wait(t, "incident classified", incidentName(1)) // on its third try
-	g.said.wait(t, "all incidents are here", incidentName(1))
-	if !g.said.heard("fetch incident; it is tried again", "incidents.max_size") {
+	g.said.Wait(t, "incident classified", last)
+	g.said.Wait(t, "incident classified", incidentName(1)) // on its third try
+	g.said.Wait(t, "all incidents are here", incidentName(1))
+	if g.said.Count("fetch incident; it is tried again", "incidents.max_size") == 0 {
 		t.Error("nothing was said of the incident that is too large")
 	}
-	if !g.said.heard("incident gone", incidentName(i+1)) {
+	if g.said.Count("incident gone", incidentName(i+1)) == 0 {
 		t.Error("nothing was said of the incident that is gone")
 	}
 	if n := p.tries(incidentName(1)); n != 3 {
@@ -275,18 +275,18 @@ func TestIncidentGrows(t *testing.T) {
 	p.answer(name, func(attempt int) (any, error) { return answer(int64(min(attempt, 3)), 0), nil })
 	p.connect(t, g.furl)
 	o := p.observer(t)
-	g.said.wait(t, "incident published", name)
-	g.said.wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
+	g.said.Wait(t, "incident published", name)
+	g.said.Wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
 	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(0)), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.said.wait(t, "incident stored", name, "events=3")
+	g.said.Wait(t, "incident stored", name, "events=3")
 	// Another one of the same name does not take its place.
 	p.answer(name, func(int) (any, error) { return answer(50, 7), nil })
 	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(7)), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.said.wait(t, "another incident of a name that is taken")
+	g.said.Wait(t, "another incident of a name that is taken")
 	_, events := readEvents(t, filepath.Join(dir, incidentsDir, string(p.tub.ID()), name+".flog.zst"))
 	if len(events) != 3 {
 		t.Errorf("it has %d events, want the 3 of the complete one", len(events))
@@ -312,14 +312,14 @@ func TestOfferedAgain(t *testing.T) {
 	if err := p.offer(t, p.logport); err != nil {
 		t.Fatal(err)
 	}
-	g.said.wait(t, "classify incident; it is tried again")
+	g.said.Wait(t, "classify incident; it is tried again")
 	if err := p.offer(t, p.logport); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(inTheWay); err != nil {
 		t.Fatal(err)
 	}
-	g.said.wait(t, "incident classified", incidentName(0))
+	g.said.Wait(t, "incident classified", incidentName(0))
 	for i := 1; i < 20; i++ {
 		p.has(incidentName(i), 1)
 	}
@@ -328,7 +328,7 @@ func TestOfferedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g.said.wait(t, "all incidents are here", incidentName(19))
+	g.said.Wait(t, "all incidents are here", incidentName(19))
 	if got := listAll(t, dir); len(got) != 20 {
 		t.Errorf("classified/ has %d lines, want 20:\n%s", len(got), strings.Join(got, "\n"))
 	}
@@ -343,14 +343,14 @@ func TestSameSecond(t *testing.T) {
 	const first, second = "incident-2026-11-22--15-54-53Z-zaaaaaa", "incident-2026-11-22--15-54-53Z-aaaaaaa"
 	p.has(first, 1)
 	p.connect(t, g.furl)
-	g.said.wait(t, "all incidents are here", first)
+	g.said.Wait(t, "all incidents are here", first)
 	tries := p.tries(first)
 	p.has(second, 1)
 	p.connect(t, g.furl)
-	g.said.wait(t, "incident classified", second)
+	g.said.Wait(t, "incident classified", second)
 	p.has("incident-2026-11-22--15-54-54Z-aaaaaaa", 1)
 	p.connect(t, g.furl)
-	g.said.wait(t, "incident classified", "15-54-54Z")
+	g.said.Wait(t, "incident classified", "15-54-54Z")
 	if n := p.tries(first); n != tries {
 		t.Errorf("the first was fetched %d times more", n-tries)
 	}
@@ -369,10 +369,10 @@ func TestNewTubID(t *testing.T) {
 		p.connect(t, g.furl)
 		*tub = string(p.tub.ID())
 		if *tub == first {
-			g.said.wait(t, "incident classified")
+			g.said.Wait(t, "incident classified")
 			continue
 		}
-		g.said.wait(t, "incident is here from another Tub", *tub)
+		g.said.Wait(t, "incident is here from another Tub", *tub)
 		if n := p.tries(incidentName(0)); n != 0 {
 			t.Errorf("it was fetched %d times more", n)
 		}
@@ -471,7 +471,7 @@ func TestHostileOffers(t *testing.T) {
 	// A publisher that cannot do what it claims.
 	q := &peer{logport: &rpc.Methods{Name: publisherInterface, Map: nil}}
 	q.connect(t, g.furl)
-	g.said.wait(t, "subscribe to incidents", "AttributeError")
+	g.said.Wait(t, "subscribe to incidents", "AttributeError")
 	// A third is one too many, until another goes.
 	r := &peer{logport: p.logport, tub: nil}
 	tub, err := rpc.NewTub(rpc.Config{})
@@ -490,7 +490,7 @@ func TestHostileOffers(t *testing.T) {
 		t.Errorf("the third publisher got %v", err)
 	}
 	q.tub.Close()
-	g.said.wait(t, "publisher gone", string(q.tub.ID()))
+	g.said.Wait(t, "publisher gone", string(q.tub.ID()))
 	stillWorks(t, g)
 }
 

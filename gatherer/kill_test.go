@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
@@ -53,7 +55,7 @@ func startProcess(t *testing.T, dir string) (p *foolscaptest.Proc, furl string) 
 func check(t *testing.T, dir, tub string, incidents []string) {
 	t.Helper()
 	g := start(t, dir)
-	g.said.wait(t, "all is published")
+	g.said.Wait(t, "all is published")
 	var want, listed []string
 	for _, name := range incidents {
 		rel := "incidents/" + tub + "/" + name + ".flog.zst"
@@ -173,7 +175,7 @@ func TestOriginalDirectories(t *testing.T) {
 	for _, kind := range []string{"create-gatherer", "create-incident-gatherer"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "original")
-			port := freePort(t)
+			port := strconv.Itoa(testwait.FreePort(t))
 			args := []string{kind, "--port", "tcp:" + port + ":interface=127.0.0.1", "--location", "tcp:127.0.0.1:" + port}
 			if kind == "create-gatherer" {
 				args = append(args, "--rotate", "3600", "--bzip")
@@ -206,16 +208,16 @@ func TestOriginalDirectories(t *testing.T) {
 					t.Errorf("rotates after %v, compresses as %q; want what gatherer.tac says", r, c)
 				}
 				startApp(t, base, furl)
-				g.said.wait(t, "gathering events")
+				g.said.Wait(t, "gathering events")
 				g.Reload()
-				g.said.wait(t, "log file compressed")
+				g.said.Wait(t, "log file compressed")
 				return
 			}
 			a = startApp(t, base, furl)
 			a.do(t, `IncidentReporter.TRAILING_DELAY = None`)
-			g.said.wait(t, "gathering incidents", a.tub, "after=incident-")
+			g.said.Wait(t, "gathering incidents", a.tub, "after=incident-")
 			a.do(t, `log.msg("after", level=log.WEIRD)`)
-			g.said.wait(t, "incident published")
+			g.said.Wait(t, "incident published")
 			if got := listAll(t, dir); len(got) != 2 || !strings.HasSuffix(got[0], ".bz2") || !strings.HasSuffix(got[1], ".zst") {
 				t.Errorf("classified/ has %q, want the original's incident and ours", got)
 			}

@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
@@ -92,23 +93,11 @@ func (a *app) incidents(t *testing.T) []string {
 	return files
 }
 
-// freePort returns a port nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 // create makes a gatherer's directory that listens on loopback.
 func create(t *testing.T, opts Options) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "g")
-	port := freePort(t)
+	port := strconv.Itoa(testwait.FreePort(t))
 	opts.Port, opts.Location = "tcp:"+port+":interface=127.0.0.1", "tcp:127.0.0.1:"+port
 	if err := Create(dir, opts); err != nil {
 		t.Fatal(err)
@@ -128,7 +117,7 @@ type running struct {
 	*Gatherer
 	dir  string
 	furl string
-	said *listener
+	said *testwait.Log
 	stop func() // ends it and waits; may be repeated
 }
 
@@ -136,7 +125,7 @@ type running struct {
 // long for an incident that may still be growing.
 func start(t *testing.T, dir string) *running {
 	t.Helper()
-	r := &running{dir: dir, said: newListener(t)}
+	r := &running{dir: dir, said: testwait.NewLog(t)}
 	furl := make(chan string, 1)
 	g, err := New(Config{Dir: dir, Log: slog.New(r.said), Waiting: func(f string) { furl <- f }})
 	if err != nil {
@@ -217,7 +206,7 @@ func TestPythonIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startApp(t, t.TempDir(), g.furl)
-	g.said.wait(t, "gathering incidents", a.tub)
+	g.said.Wait(t, "gathering incidents", a.tub)
 
 	for i := range 20 {
 		a.do(t, fmt.Sprintf(`log.msg("noisy %d", level=log.NOISY, facility="pump")`, i))
@@ -232,7 +221,7 @@ func TestPythonIncident(t *testing.T) {
 
 	// The window is 5 s long; what follows may take 10 s more.
 	begin := time.Now()
-	said := g.said.wait(t, "incident classified", a.tub)
+	said := g.said.Wait(t, "incident classified", a.tub)
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("the incident was here %v after its trigger", took)
 	}
@@ -328,7 +317,7 @@ func TestPythonLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startApp(t, t.TempDir(), g.furl)
-	g.said.wait(t, "gathering events", a.tub)
+	g.said.Wait(t, "gathering events", a.tub)
 	a.do(t, `[log.msg("event %d" % i, level=log.NOISY, facility="x", raw=b"\x00") for i in range(500)] and None`)
 	a.do(t, `log.msg("important", level=log.BAD, facility="x.y z")`)
 	select {
@@ -340,7 +329,7 @@ func TestPythonLog(t *testing.T) {
 		t.Fatal("the important event was not published")
 	}
 	g.Reload()
-	g.said.wait(t, "log rotated")
+	g.said.Wait(t, "log rotated")
 	a.do(t, `log.msg("in the next file", level=log.BAD)`)
 	<-published
 	g.stop()
@@ -385,20 +374,20 @@ func TestCatchUp(t *testing.T) {
 	g := start(t, dir)
 	a = startApp(t, base, g.furl)
 	for range names {
-		g.said.wait(t, "incident classified", a.tub)
+		g.said.Wait(t, "incident classified", a.tub)
 	}
 	if got := listAll(t, dir); len(got) != 2 {
 		t.Errorf("classified/ has %q, want two", got)
 	}
 	// The last of a catch-up may still be growing: it is fetched once more
 	// before it counts as settled.
-	g.said.wait(t, "fetching incident", max(names[0], names[1]))
+	g.said.Wait(t, "fetching incident", max(names[0], names[1]))
 	a.do(t, `log.msg("third", level=log.WEIRD)`)
-	g.said.wait(t, "incident classified", a.tub)
+	g.said.Wait(t, "incident classified", a.tub)
 	all := a.incidents(t)
 	slices.Sort(all)
 	if all[2] > max(names[0], names[1]) { // within one second it may not be
-		g.said.wait(t, "all incidents are here", all[2])
+		g.said.Wait(t, "all incidents are here", all[2])
 	}
 	latest, err := os.ReadFile(filepath.Join(dir, incidentsDir, a.tub, latestFile))
 	if err != nil || string(latest) != all[2]+"\n" {
@@ -416,7 +405,7 @@ func TestRules(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "classify_bad.expr"), "// Never right.\nlevel >> 3 ? \"x\" : nil\n")
 	writeFile(t, filepath.Join(dir, "classify_good.expr"), "message == \"broke\" ? \"good\" : nil\n")
 	g := start(t, dir)
-	if said := g.said.wait(t, "rule cannot be used"); !strings.Contains(said, "classify_bad.expr:2:8: ") {
+	if said := g.said.Wait(t, "rule cannot be used"); !strings.Contains(said, "classify_bad.expr:2:8: ") {
 		t.Errorf("the gatherer said %q, want the file, the line and the column", said)
 	}
 	p := newPeer(t, g.furl)
@@ -429,14 +418,14 @@ func TestRules(t *testing.T) {
 		}
 	}
 	announce(incidentName(0))
-	g.said.wait(t, "incident classified", incidentName(0), "[good]")
+	g.said.Wait(t, "incident classified", incidentName(0), "[good]")
 
 	writeFile(t, filepath.Join(dir, "classify_new.expr"), "len(events) == 1 ? \"new\" : nil\n")
 	writeFile(t, filepath.Join(dir, "classify_good.expr"), "message == \"broke\" ? \"good\" nil\n")
 	g.Reload()
-	g.said.wait(t, "rule cannot be used", "classify_good.expr:1:")
+	g.said.Wait(t, "rule cannot be used", "classify_good.expr:1:")
 	announce(incidentName(1))
-	g.said.wait(t, "incident classified", incidentName(1), "[good new]") // the last good version stays in force
+	g.said.Wait(t, "incident classified", incidentName(1), "[good new]") // the last good version stays in force
 
 	// Stored incidents keep what they have; one that no file names is looked at
 	// again at the next start.
@@ -445,7 +434,7 @@ func TestRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	g = start(t, dir)
-	g.said.wait(t, "stored incidents are classified", "anew=1")
+	g.said.Wait(t, "stored incidents are classified", "anew=1")
 	path := "new incidents/" + string(p.tub.ID()) + "/%s.flog.zst"
 	want := []string{fmt.Sprintf(path, incidentName(1)), fmt.Sprintf(path, incidentName(0))}
 	if got := listAll(t, dir); !slices.Equal(got, want) {

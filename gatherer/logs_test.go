@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/internal/durable"
+	"github.com/flogtool/flogtool/internal/testwait"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -204,7 +205,7 @@ func TestCompression(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			dir := openTestDir(t)
 			l := openTestLogs(t, dir, form, time.Now())
-			said := newListener(t)
+			said := testwait.NewLog(t)
 			l.log = slog.New(said)
 			for i := range 1000 {
 				if err := l.write(line(i)); err != nil {
@@ -217,7 +218,7 @@ func TestCompression(t *testing.T) {
 			if err := l.rotate(time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			said.wait(t, "log file compressed")
+			said.Wait(t, "log file compressed")
 			cancel()
 			<-kept
 			got, files := nums(t, dir)
