@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,18 @@ import (
 
 	"github.com/flogtool/flogtool/internal/durable"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func openTestDir(t *testing.T) *durable.Dir {
+	t.Helper()
+	dir, err := durable.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return dir
+}
 
 func openTestBroker(t *testing.T, dir *durable.Dir, change func(*messagingSettings)) *broker {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
@@ -35,13 +36,6 @@ const (
 	jobIncidents = "incidents"
 )
 
-// The forms in which a rotated log is kept.
-const (
-	compressZstd  = "zst"
-	compressBzip2 = "bz2"
-	compressNone  = "none"
-)
-
 // settings is what gatherer.toml says. The comments a person reads stand in
 // settings.toml, from which a new directory's file is made.
 type settings struct {
@@ -57,6 +51,12 @@ type logSettings struct {
 	Compress     string   `toml:"compress"`
 	SyncInterval duration `toml:"sync_interval"`
 	MaxEvent     size     `toml:"max_event"`
+}
+
+func (s logSettings) config() eventlog.Config {
+	return eventlog.Config{
+		Rotate: time.Duration(s.Rotate), Compress: s.Compress, SyncInterval: time.Duration(s.SyncInterval),
+	}
 }
 
 type incidentSettings struct {
@@ -79,7 +79,7 @@ func defaults() settings {
 		Jobs:          []string{jobLogs, jobIncidents},
 		MaxPublishers: 10_000,
 		Logs: logSettings{
-			Compress:     compressZstd,
+			Compress:     eventlog.Zstd,
 			SyncInterval: duration(time.Second),
 			MaxEvent:     1 << 20,
 		},
@@ -173,9 +173,9 @@ func (s settings) check() error {
 		return errors.New("max_publishers must be 1 or more")
 	}
 	switch s.Logs.Compress {
-	case compressZstd, compressBzip2, compressNone:
+	case eventlog.Zstd, eventlog.Bzip2, eventlog.None:
 	default:
-		return fmt.Errorf("logs.compress is %q: it must be %q, %q or %q", s.Logs.Compress, compressZstd, compressBzip2, compressNone)
+		return fmt.Errorf("logs.compress is %q: it must be %q, %q or %q", s.Logs.Compress, eventlog.Zstd, eventlog.Bzip2, eventlog.None)
 	}
 	if r := s.Logs.Rotate; r != 0 && time.Duration(r) < time.Second {
 		return errors.New("logs.rotate must be a second or more, or 0s for never")
@@ -229,9 +229,9 @@ func parseTac(text []byte) (settings, error) {
 		}
 		s.Logs.Rotate = duration(d)
 	}
-	s.Logs.Compress = compressNone
+	s.Logs.Compress = eventlog.None
 	if m := tacBzip.FindSubmatch(text); m != nil && string(m[1]) == "True" {
-		s.Logs.Compress = compressBzip2
+		s.Logs.Compress = eventlog.Bzip2
 	}
 	return s, s.check()
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/flogtool/flogtool/gatherer/eventlog"
 )
 
 var update = flag.Bool("update", false, "rewrite the copies in docs/")
@@ -66,9 +68,9 @@ func TestParseTac(t *testing.T) {
 		file, job, compress string
 		rotate              time.Duration
 	}{
-		{"log-gatherer.tac", jobLogs, compressNone, 0},
-		{"log-gatherer-rotate-bzip.tac", jobLogs, compressBzip2, time.Minute},
-		{"incident-gatherer.tac", jobIncidents, compressNone, 0},
+		{"log-gatherer.tac", jobLogs, eventlog.None, 0},
+		{"log-gatherer-rotate-bzip.tac", jobLogs, eventlog.Bzip2, time.Minute},
+		{"incident-gatherer.tac", jobIncidents, eventlog.None, 0},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", "original", tt.file))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
@@ -50,7 +51,7 @@ func Create(path string, opts Options) error {
 		s.Logs.Rotate = duration(every)
 	}
 	if opts.Bzip {
-		s.Logs.Compress = compressBzip2
+		s.Logs.Compress = eventlog.Bzip2
 	}
 
 	if err := durable.Mkdir(path); err != nil {

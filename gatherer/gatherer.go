@@ -36,6 +36,7 @@ import (
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -62,8 +63,8 @@ type Gatherer struct {
 	location string
 
 	tub       *rpc.Tub
-	logs      *logs    // nil without the job
-	archive   *archive // this and the next nil without the job
+	logs      *eventlog.Log // nil without the job
+	archive   *archive      // this and the next nil without the job
 	listing   *listing
 	rules     *ruleBook
 	broker    *broker // nil if NATS is off
@@ -205,7 +206,7 @@ func (g *Gatherer) Reload() {
 
 func (g *Gatherer) reload() {
 	if g.logs != nil {
-		if err := g.logs.rotate(time.Now()); err != nil {
+		if err := g.logs.Rotate(time.Now()); err != nil {
 			g.log.Error("rotate log file", "err", err)
 		}
 	}
@@ -227,10 +228,10 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 		}
 	}
 	if g.settings.does(jobLogs) {
-		if g.logs, err = openLogs(g.dir, g.settings.Logs, g.log, time.Now()); err != nil {
+		if g.logs, err = eventlog.Open(g.dir, g.settings.Logs.config(), g.log, time.Now()); err != nil {
 			return err
 		}
-		loops.Go(func() { g.logs.keep(background) })
+		loops.Go(func() { g.logs.Run(background) })
 	}
 	if !g.settings.does(jobIncidents) {
 		return nil

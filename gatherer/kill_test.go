@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
@@ -204,7 +205,7 @@ func TestOriginalDirectories(t *testing.T) {
 				t.Errorf("the FURL is %s, want the original's %s", g.furl, furl)
 			}
 			if kind == "create-gatherer" {
-				if r, c := time.Duration(g.settings.Logs.Rotate), g.settings.Logs.Compress; r != time.Hour || c != compressBzip2 {
+				if r, c := time.Duration(g.settings.Logs.Rotate), g.settings.Logs.Compress; r != time.Hour || c != eventlog.Bzip2 {
 					t.Errorf("rotates after %v, compresses as %q; want what gatherer.tac says", r, c)
 				}
 				startApp(t, base, furl)

@@ -129,7 +129,7 @@ func (p *publisher) msg(c *rpc.Call) (any, error) {
 	}
 	p.line = flogfile.AppendEvent(p.line[:0], p.tub, rx, p.d)
 	for wait := minRetry; ; wait = min(2*wait, 10*time.Second) {
-		err := p.g.logs.write(p.line)
+		err := p.g.logs.Write(p.line)
 		if err == nil {
 			break
 		}

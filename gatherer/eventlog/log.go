@@ -1,4 +1,4 @@
-package gatherer
+package eventlog
 
 import (
 	"context"
@@ -26,6 +26,20 @@ const (
 	logPresent = "present"
 )
 
+// The forms in which a complete log file is kept.
+const (
+	Zstd  = "zst"
+	Bzip2 = "bz2"
+	None  = "none"
+)
+
+// Config says when a log file is complete and what becomes of it.
+type Config struct {
+	Rotate       time.Duration // 0: only when Rotate is called
+	Compress     string        // Zstd, Bzip2 or None
+	SyncInterval time.Duration // the most that a power cut can lose
+}
+
 func logName(start time.Time, end string) string {
 	return "from-" + start.Format(logTime) + "---to-" + end + ".flog"
 }
@@ -46,7 +60,7 @@ func parseLogName(file string) (start, end time.Time, ending string, ok bool) {
 	return start, end, ".flog" + ending, err == nil
 }
 
-// logs is the growing log file of a gatherer's directory and what became of the
+// Log is the growing log file of a gatherer's directory and what became of the
 // earlier ones:
 //
 //	from-START---to-present.flog      plain; an event is in it before its sender is told so
@@ -55,9 +69,9 @@ func parseLogName(file string) (start, end time.Time, ending string, ok bool) {
 // The START of a file is later than any other's, if need be a little in the
 // future: two rotations within a second, or a clock that went back, overwrite
 // nothing.
-type logs struct {
+type Log struct {
 	dir *durable.Dir
-	cfg logSettings
+	cfg Config
 	log *slog.Logger
 
 	full chan string // complete files to be compressed; the compressor is its reader
@@ -73,13 +87,13 @@ type logTables struct {
 	dirty bool // written to since it was last synced
 }
 
-// openLogs completes the files that a killed gatherer left and begins a new one.
-// The caller must run the returned logs' keep.
-func openLogs(dir *durable.Dir, cfg logSettings, log *slog.Logger, now time.Time) (*logs, error) {
-	l := &logs{dir: dir, cfg: cfg, log: log, full: make(chan string, 1)}
+// Open completes the files that a killed gatherer left and begins a new one.
+// The caller must call Run of the returned Log.
+func Open(dir *durable.Dir, cfg Config, log *slog.Logger, now time.Time) (*Log, error) {
+	l := &Log{dir: dir, cfg: cfg, log: log, full: make(chan string, 1)}
 	entries, err := dir.ReadDir(".")
 	if err != nil {
-		return nil, fmt.Errorf("gatherer: %w", err)
+		return nil, fmt.Errorf("eventlog: %w", err)
 	}
 	var newest time.Time
 	var unfinished []time.Time
@@ -125,16 +139,16 @@ func later(now, newest time.Time) time.Time {
 // complete gives the file that a killed gatherer left its END: the time it was
 // last written to. A last line without its end was acknowledged to nobody, and
 // is cut off so that all readers can read the file.
-func (l *logs) complete(start time.Time) (end time.Time, err error) {
+func (l *Log) complete(start time.Time) (end time.Time, err error) {
 	name := logName(start, logPresent)
 	f, err := l.dir.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
-		return end, fmt.Errorf("gatherer: %w", err)
+		return end, fmt.Errorf("eventlog: %w", err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return end, fmt.Errorf("gatherer: %w", err)
+		return end, fmt.Errorf("eventlog: %w", err)
 	}
 	whole, err := wholeLines(f, st.Size())
 	if err == nil && whole < st.Size() {
@@ -145,21 +159,21 @@ func (l *logs) complete(start time.Time) (end time.Time, err error) {
 		err = f.Sync()
 	}
 	if err != nil {
-		return end, fmt.Errorf("gatherer: %w", err)
+		return end, fmt.Errorf("eventlog: %w", err)
 	}
 	end = later(st.ModTime(), start)
 	for l.taken(start, end) {
 		end = end.Add(time.Second)
 	}
 	if err := l.dir.Rename(name, logName(start, end.Format(logTime))); err != nil {
-		return end, fmt.Errorf("gatherer: %w", err)
+		return end, fmt.Errorf("eventlog: %w", err)
 	}
 	l.log.Info("log file of an earlier run completed", "file", logName(start, end.Format(logTime)))
 	return end, l.dir.SyncDir(".")
 }
 
 // taken reports whether a complete file of these times is there in any form.
-func (l *logs) taken(start, end time.Time) bool {
+func (l *Log) taken(start, end time.Time) bool {
 	for _, ending := range []string{"", ".zst", ".bz2"} {
 		if _, err := l.dir.Lstat(logName(start, end.Format(logTime)) + ending); !errors.Is(err, fs.ErrNotExist) {
 			return true
@@ -188,7 +202,7 @@ func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 
 // begin makes the file that starts at start and writes to it from now on. The
 // caller holds mu, or is alone.
-func (l *logs) begin(start time.Time) error {
+func (l *Log) begin(start time.Time) error {
 	var f durable.File
 	for {
 		var err error
@@ -198,7 +212,7 @@ func (l *logs) begin(start time.Time) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("gatherer: %w", err)
+			return fmt.Errorf("eventlog: %w", err)
 		}
 		break
 	}
@@ -213,15 +227,15 @@ func (l *logs) begin(start time.Time) error {
 	if err != nil {
 		f.Close()
 		l.dir.Remove(logName(start, logPresent))
-		return fmt.Errorf("gatherer: %w", err)
+		return fmt.Errorf("eventlog: %w", err)
 	}
 	l.t = logTables{file: f, start: start, size: int64(len(head)), dirty: true}
 	return nil
 }
 
-// write adds a line. When it returns, the line outlives the process. After an
+// Write adds a line. When it returns, the line outlives the process. After an
 // error the file is as it was before.
-func (l *logs) write(line []byte) error {
+func (l *Log) Write(line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.t.file == nil {
@@ -236,8 +250,8 @@ func (l *logs) write(line []byte) error {
 	return nil
 }
 
-// rotate ends the present file and begins the next.
-func (l *logs) rotate(now time.Time) error {
+// Rotate ends the present file and begins the next.
+func (l *Log) Rotate(now time.Time) error {
 	l.mu.Lock()
 	old, start := l.t.file, l.t.start
 	if old == nil {
@@ -262,7 +276,7 @@ func (l *logs) rotate(now time.Time) error {
 		err = errors.Join(old.Sync(), l.dir.SyncDir("."))
 	}
 	if err = errors.Join(err, old.Close()); err != nil {
-		return fmt.Errorf("gatherer: rotate %s: %w", name, err)
+		return fmt.Errorf("eventlog: rotate %s: %w", name, err)
 	}
 	l.log.Info("log rotated", "file", name)
 	select {
@@ -273,7 +287,7 @@ func (l *logs) rotate(now time.Time) error {
 }
 
 // sync makes durable what was written since the last sync.
-func (l *logs) sync() error {
+func (l *Log) sync() error {
 	l.mu.Lock()
 	file, dirty := l.t.file, l.t.dirty
 	l.t.dirty = false
@@ -288,19 +302,19 @@ func (l *logs) sync() error {
 	return err
 }
 
-// keep rotates by the clock, syncs, and compresses what is complete, until ctx
+// Run rotates by the clock, syncs, and compresses what is complete, until ctx
 // is done; then it closes the present file, which keeps its name as it does in
 // the original.
-func (l *logs) keep(ctx context.Context) {
+func (l *Log) Run(ctx context.Context) {
 	var compressor sync.WaitGroup
 	compressor.Go(func() { l.compressAll(ctx) })
 	defer compressor.Wait()
 
-	syncs := time.NewTicker(time.Duration(l.cfg.SyncInterval))
+	syncs := time.NewTicker(l.cfg.SyncInterval)
 	defer syncs.Stop()
 	var rotations <-chan time.Time
 	if l.cfg.Rotate > 0 {
-		t := time.NewTicker(time.Duration(l.cfg.Rotate))
+		t := time.NewTicker(l.cfg.Rotate)
 		defer t.Stop()
 		rotations = t.C
 	}
@@ -316,14 +330,14 @@ func (l *logs) keep(ctx context.Context) {
 				l.log.Error("sync log file", "err", err)
 			}
 		case <-rotations:
-			if err := l.rotate(time.Now()); err != nil {
+			if err := l.Rotate(time.Now()); err != nil {
 				l.log.Error("rotate log file", "err", err)
 			}
 		}
 	}
 }
 
-func (l *logs) close() error {
+func (l *Log) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.t.file == nil {
@@ -336,8 +350,8 @@ func (l *logs) close() error {
 
 // compressAll compresses every complete log file that is there, now and after
 // each rotation, until ctx is done.
-func (l *logs) compressAll(ctx context.Context) {
-	if l.cfg.Compress == compressNone {
+func (l *Log) compressAll(ctx context.Context) {
+	if l.cfg.Compress == None {
 		return
 	}
 	for {
@@ -372,7 +386,7 @@ func (l *logs) compressAll(ctx context.Context) {
 // compress replaces the complete log file name by its compressed form. A
 // compressed one that is there already was not finished, or the plain one
 // would be gone: it is replaced.
-func (l *logs) compress(ctx context.Context, name string) error {
+func (l *Log) compress(ctx context.Context, name string) error {
 	in, err := l.dir.Open(name)
 	if err != nil {
 		return err

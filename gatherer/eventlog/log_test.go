@@ -1,4 +1,4 @@
-package gatherer
+package eventlog
 
 import (
 	"context"
@@ -32,11 +32,9 @@ func openTestDir(t *testing.T) *durable.Dir {
 	return dir
 }
 
-func openTestLogs(t *testing.T, dir *durable.Dir, compress string, now time.Time) *logs {
+func openTestLog(t *testing.T, dir *durable.Dir, compress string, now time.Time) *Log {
 	t.Helper()
-	cfg := defaults().Logs
-	cfg.Compress = compress
-	l, err := openLogs(dir, cfg, quiet, now)
+	l, err := Open(dir, Config{Compress: compress, SyncInterval: time.Second}, quiet, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,20 +87,20 @@ var logNameForm = regexp.MustCompile(`^from-\d{4}-\d\d-\d\d--\d\d-\d\d-\d\dZ---t
 func TestRotationsInOneSecond(t *testing.T) {
 	dir := openTestDir(t)
 	now := time.Date(2026, 11, 22, 16, 39, 24, 0, time.UTC)
-	l := openTestLogs(t, dir, compressNone, now)
+	l := openTestLog(t, dir, None, now)
 	for i := range 5 {
-		if err := l.write(line(i)); err != nil {
+		if err := l.Write(line(i)); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.rotate(now.Add(time.Duration(i) * time.Millisecond)); err != nil {
+		if err := l.Rotate(now.Add(time.Duration(i) * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// And a clock that went back an hour.
-	if err := l.write(line(5)); err != nil {
+	if err := l.Write(line(5)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.rotate(now.Add(-time.Hour)); err != nil {
+	if err := l.Rotate(now.Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	got, files := nums(t, dir)
@@ -131,8 +129,8 @@ func TestRestartInOneSecond(t *testing.T) {
 	dir := openTestDir(t)
 	now := time.Now()
 	for i := range 4 {
-		l := openTestLogs(t, dir, compressNone, now)
-		if err := l.write(line(i)); err != nil {
+		l := openTestLog(t, dir, None, now)
+		if err := l.Write(line(i)); err != nil {
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
@@ -159,14 +157,14 @@ func TestRestartInOneSecond(t *testing.T) {
 
 func TestTornLineIsCut(t *testing.T) {
 	dir := openTestDir(t)
-	l := openTestLogs(t, dir, compressNone, time.Now())
-	if err := l.write(line(7)); err != nil {
+	l := openTestLog(t, dir, None, time.Now())
+	if err := l.Write(line(7)); err != nil {
 		t.Fatal(err)
 	}
 	l.t.file.WriteAt([]byte(`{"from": "tub", "rx_`), l.t.size)
 	l.t.file.Close()
 	l.t.file = nil
-	openTestLogs(t, dir, compressNone, time.Now())
+	openTestLog(t, dir, None, time.Now())
 	if got, files := nums(t, dir); !slices.Equal(got, []int{7}) {
 		t.Errorf("events in %q are %v, want the whole line", files, got)
 	}
@@ -176,8 +174,8 @@ func TestTornLineIsCut(t *testing.T) {
 // goes on.
 func TestFailedWrite(t *testing.T) {
 	dir := openTestDir(t)
-	l := openTestLogs(t, dir, compressNone, time.Now())
-	if err := l.write(line(1)); err != nil {
+	l := openTestLog(t, dir, None, time.Now())
+	if err := l.Write(line(1)); err != nil {
 		t.Fatal(err)
 	}
 	name := logName(l.t.start, logPresent)
@@ -187,12 +185,12 @@ func TestFailedWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.t.file = readonly // its writes fail as those to a full disk do
-	if err := l.write(line(2)); err == nil {
+	if err := l.Write(line(2)); err == nil {
 		t.Fatal("a write that cannot succeed did")
 	}
 	readonly.Close()
 	l.t.file = writable
-	if err := l.write(line(3)); err != nil {
+	if err := l.Write(line(3)); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := nums(t, dir); !slices.Equal(got, []int{1, 3}) {
@@ -201,21 +199,21 @@ func TestFailedWrite(t *testing.T) {
 }
 
 func TestCompression(t *testing.T) {
-	for _, form := range []string{compressZstd, compressBzip2} {
+	for _, form := range []string{Zstd, Bzip2} {
 		t.Run(form, func(t *testing.T) {
 			dir := openTestDir(t)
-			l := openTestLogs(t, dir, form, time.Now())
+			l := openTestLog(t, dir, form, time.Now())
 			said := testwait.NewLog(t)
 			l.log = slog.New(said)
 			for i := range 1000 {
-				if err := l.write(line(i)); err != nil {
+				if err := l.Write(line(i)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			kept := make(chan struct{})
-			go func() { defer close(kept); l.keep(ctx) }()
-			if err := l.rotate(time.Now()); err != nil {
+			go func() { defer close(kept); l.Run(ctx) }()
+			if err := l.Rotate(time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			said.Wait(t, "log file compressed")
@@ -245,7 +243,7 @@ func TestCompressionCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := openTestLogs(t, dir, compressZstd, time.Now())
+	l := openTestLog(t, dir, Zstd, time.Now())
 	if err := l.compress(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
