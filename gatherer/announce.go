@@ -114,7 +114,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	for _, category := range n.categories {
 		target := incident.CategorySubject(category)
 		subject := incident.IncidentSubject(category, sum.Incarnation, n.name)
-		if err := a.g.broker.publish(ctx, subject, payload); err != nil {
+		if err := a.g.bus.Publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
 		if err := a.g.dir.AppendLines(publishedFile, n.path()+" "+target); err != nil {
@@ -135,7 +135,7 @@ func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summa
 		sum.Object = "" // it would push all others out
 		return nil
 	}
-	if err := a.g.broker.put(ctx, sum.Object, sum.Size, f); err != nil {
+	if err := a.g.bus.Put(ctx, sum.Object, sum.Size, f); err != nil {
 		return fmt.Errorf("object store: %w", err)
 	}
 	return nil
@@ -195,8 +195,8 @@ func readIncident(r io.Reader, name string) (header event.Dict, events int, err 
 // publishEvent publishes an event that was just written, if it is important
 // enough. line is its line of the file; it is not kept.
 func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
-	if g.broker == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
+	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
 		return
 	}
-	g.broker.event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
+	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }

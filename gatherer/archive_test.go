@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/internal/durable/durabletest"
 )
 
@@ -25,6 +26,16 @@ func incidentDict(num int64) (header event.Dict, events []event.Dict) {
 		{Key: "message", Value: "broke"}, {Key: "num", Value: num}, {Key: "time", Value: 1700000000.5},
 	}
 	return event.Dict{{Key: "trigger", Value: trigger}, {Key: "type", Value: "incident"}}, []event.Dict{trigger}
+}
+
+func openTestDir(t *testing.T) *durable.Dir {
+	t.Helper()
+	dir, err := durable.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return dir
 }
 
 // listAll returns all lines of all files of classified/, as "CATEGORY line".

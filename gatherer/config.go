@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 )
@@ -72,6 +73,13 @@ type messagingSettings struct {
 	Events       eventLevel `toml:"events"`
 	MaxStore     size       `toml:"max_store"`
 	MaxAge       duration   `toml:"max_age"`
+}
+
+func (s messagingSettings) config() bus.Config {
+	return bus.Config{
+		URL: s.URL, Listen: s.Listen, User: s.User, PasswordFile: s.PasswordFile,
+		MaxStore: int64(s.MaxStore), MaxAge: time.Duration(s.MaxAge),
+	}
 }
 
 func defaults() settings {

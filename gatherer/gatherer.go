@@ -36,6 +36,7 @@ import (
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
@@ -67,7 +68,7 @@ type Gatherer struct {
 	archive   *archive      // this and the next nil without the job
 	listing   *listing
 	rules     *ruleBook
-	broker    *broker // nil if NATS is off
+	bus       *bus.Bus // nil if NATS is off
 	announcer *announcer
 	failures  failures
 
@@ -172,8 +173,8 @@ func (g *Gatherer) Run(ctx context.Context) (err error) {
 	defer func() {
 		stop()
 		loops.Wait()
-		if g.broker != nil {
-			g.broker.close()
+		if g.bus != nil {
+			g.bus.Close()
 		}
 	}()
 	if err := g.prepare(ctx, background, &loops); err != nil {
@@ -219,12 +220,12 @@ func (g *Gatherer) reload() {
 // with background, and classifies and publishes what an earlier run did not.
 func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGroup) (err error) {
 	if g.settings.NATS.Enabled {
-		if g.broker, err = openBroker(g.dir, g.settings.NATS, g.log); err != nil {
+		if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(), g.log); err != nil {
 			return err
 		}
-		loops.Go(func() { g.broker.publishEvents(background) })
-		if g.broker.addr != "" {
-			g.log.Info("NATS server listens", "addr", g.broker.addr)
+		loops.Go(func() { g.bus.Run(background) })
+		if addr := g.bus.Addr(); addr != "" {
+			g.log.Info("NATS server listens", "addr", addr)
 		}
 	}
 	if g.settings.does(jobLogs) {
@@ -253,7 +254,7 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if err := g.resume(ctx); err != nil {
 		return err
 	}
-	if g.broker != nil {
+	if g.bus != nil {
 		loops.Go(func() { g.announcer.run(background) })
 	}
 	return nil
@@ -294,7 +295,7 @@ func (g *Gatherer) resume(ctx context.Context) error {
 // announce queues s for publication under those of its categories whose target
 // is not among acknowledged.
 func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
-	if g.broker == nil || slices.Contains(acknowledged, everyTarget) {
+	if g.bus == nil || slices.Contains(acknowledged, everyTarget) {
 		return
 	}
 	n := notice{stored: s, all: categories}
@@ -357,7 +358,7 @@ func (g *Gatherer) grown(s stored) {
 		}
 		all := append(slices.Clone(had), more...)
 		slices.Sort(all)
-		if g.broker != nil {
+		if g.bus != nil {
 			g.announcer.add(notice{stored: s, categories: more, all: all})
 		}
 		return nil
@@ -539,8 +540,8 @@ func (g *Gatherer) disconnect() {
 // published on NATS and matches subject, until ctx is done. It may be called
 // once Config.Waiting has been.
 func (g *Gatherer) Subscribe(ctx context.Context, subject string, f func(subject string, payload []byte)) error {
-	if g.broker == nil {
+	if g.bus == nil {
 		return errors.New("gatherer: NATS is off")
 	}
-	return g.broker.subscribe(ctx, subject, f)
+	return g.bus.Subscribe(ctx, subject, f)
 }

@@ -199,11 +199,7 @@ func TestHostileNames(t *testing.T) {
 // is not passed by `latest`.
 func TestFetchFails(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
-	text, err := os.ReadFile(filepath.Join(dir, settingsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(dir, settingsFile), strings.Replace(string(text), `max_size = "64 MiB"`, `max_size = "64 KiB"`, 1))
+	set(t, dir, `max_size = "64 MiB"`, `max_size = "64 KiB"`)
 	g := start(t, dir)
 	p := newPeer(t, g.furl)
 	p.observer(t)
@@ -455,11 +451,7 @@ func TestHostileEvents(t *testing.T) {
 
 func TestHostileOffers(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
-	text, err := os.ReadFile(filepath.Join(dir, settingsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(dir, settingsFile), strings.Replace(string(text), "max_publishers = 10000", "max_publishers = 2", 1))
+	set(t, dir, "max_publishers = 10000", "max_publishers = 2")
 	g := start(t, dir)
 	p := newPeer(t, g.furl)
 	p.observer(t)

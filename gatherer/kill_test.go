@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
+	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
@@ -78,10 +80,7 @@ func check(t *testing.T, dir, tub string, incidents []string) {
 	if !slices.Equal(lines, listed) {
 		t.Errorf("classified/ has\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(listed, "\n"))
 	}
-	if _, err := g.broker.streams(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	info, err := g.broker.stream.Info(t.Context())
+	info, err := stream(t, g.bus).Info(t.Context())
 	if err != nil || info.State.Msgs != uint64(len(incidents)) || info.State.NumSubjects != uint64(len(incidents)) {
 		t.Errorf("the stream has %d messages on %d subjects (%v), want %d",
 			info.State.Msgs, info.State.NumSubjects, err, len(incidents))
@@ -222,7 +221,18 @@ func TestOriginalDirectories(t *testing.T) {
 			if got := listAll(t, dir); len(got) != 2 || !strings.HasSuffix(got[0], ".bz2") || !strings.HasSuffix(got[1], ".zst") {
 				t.Errorf("classified/ has %q, want the original's incident and ours", got)
 			}
-			info, err := g.broker.stream.Info(t.Context())
+			g.stop()
+			kept, err := durable.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kept.Close()
+			b, err := bus.Open(kept, bus.Config{Listen: "127.0.0.1:0", MaxStore: 1 << 30, MaxAge: time.Hour}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			info, err := stream(t, b).Info(t.Context())
 			if err != nil || info.State.Msgs != 1 {
 				t.Errorf("%d messages published (%v), want only the new one", info.State.Msgs, err)
 			}

@@ -14,8 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/bus"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
@@ -93,7 +98,8 @@ func (a *app) incidents(t *testing.T) []string {
 	return files
 }
 
-// create makes a gatherer's directory that listens on loopback.
+// create makes a gatherer's directory that listens on loopback, and its NATS
+// server too.
 func create(t *testing.T, opts Options) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "g")
@@ -102,7 +108,47 @@ func create(t *testing.T, opts Options) (dir string) {
 	if err := Create(dir, opts); err != nil {
 		t.Fatal(err)
 	}
+	set(t, dir, `listen = ""`, `listen = "127.0.0.1:0"`)
 	return dir
+}
+
+// set replaces a setting in the gatherer.toml of dir.
+func set(t *testing.T, dir, from, to string) {
+	t.Helper()
+	name := filepath.Join(dir, settingsFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), from) != 1 {
+		t.Fatalf("%s does not have %q once", name, from)
+	}
+	writeFile(t, name, strings.Replace(string(text), from, to, 1))
+}
+
+// jetStream connects to b as a reader does.
+func jetStream(t *testing.T, b *bus.Bus) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect("nats://" + b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// stream returns the stream of incidents.
+func stream(t *testing.T, b *bus.Bus) jetstream.Stream {
+	t.Helper()
+	s, err := jetStream(t, b).Stream(t.Context(), "FLOG_INCIDENTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func writeFile(t *testing.T, name, text string) {
@@ -286,7 +332,11 @@ func TestPythonIncident(t *testing.T) {
 			sum.Trigger["bar"] != 5.0 {
 			t.Errorf("summary is %s", payload)
 		}
-		object, err := g.broker.store.GetBytes(t.Context(), sum.Object)
+		store, err := jetStream(t, g.bus).ObjectStore(t.Context(), incident.ObjectStore)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, err := store.GetBytes(t.Context(), sum.Object)
 		stored, fileErr := os.ReadFile(file)
 		if err != nil || fileErr != nil || string(object) != string(stored) {
 			t.Errorf("object %q is not the file: %v %v", sum.Object, err, fileErr)

@@ -1,4 +1,4 @@
-package gatherer
+package bus
 
 import (
 	"context"
@@ -39,10 +39,20 @@ const (
 	eventBacklog = 4096
 )
 
-// broker is NATS as the gatherer uses it: the server inside this process or one
+// Config says which NATS server is used, and how much it keeps.
+type Config struct {
+	URL          string // "": the embedded server
+	Listen       string // where the embedded server listens for others; "": nowhere
+	User         string
+	PasswordFile string
+	MaxStore     int64 // bytes
+	MaxAge       time.Duration
+}
+
+// Bus is NATS as the gatherer uses it: the server inside this process or one
 // elsewhere. What it carries can be lost; the files cannot.
-type broker struct {
-	cfg      messagingSettings
+type Bus struct {
+	cfg      Config
 	log      *slog.Logger
 	embedded *server.Server // nil with nats.url
 	lock     *durable.Lock  // of the embedded server's store; a collected one would be dropped
@@ -64,13 +74,13 @@ type busEvent struct {
 	line    []byte
 }
 
-// openBroker starts the embedded server, or begins to connect to the one at
+// Open starts the embedded server, or begins to connect to the one at
 // cfg.URL, which may come later.
-func openBroker(base *durable.Dir, cfg messagingSettings, log *slog.Logger) (_ *broker, err error) {
-	b := &broker{cfg: cfg, log: log, events: make(chan busEvent, eventBacklog), password: rand.Text()}
+func Open(base *durable.Dir, cfg Config, log *slog.Logger) (_ *Bus, err error) {
+	b := &Bus{cfg: cfg, log: log, events: make(chan busEvent, eventBacklog), password: rand.Text()}
 	defer func() {
 		if err != nil {
-			b.close()
+			b.Close()
 		}
 	}()
 	options := []nats.Option{
@@ -96,10 +106,10 @@ func openBroker(base *durable.Dir, cfg messagingSettings, log *slog.Logger) (_ *
 		}
 	}
 	if b.nc, err = nats.Connect(url, options...); err != nil {
-		return nil, fmt.Errorf("gatherer: connect to NATS: %w", err)
+		return nil, fmt.Errorf("bus: connect to NATS: %w", err)
 	}
 	if b.js, err = jetstream.New(b.nc); err != nil {
-		return nil, fmt.Errorf("gatherer: JetStream: %w", err)
+		return nil, fmt.Errorf("bus: JetStream: %w", err)
 	}
 	return b, nil
 }
@@ -121,24 +131,24 @@ var readers = &server.Permissions{
 	}},
 }
 
-func (b *broker) startServer(base *durable.Dir) error {
+func (b *Bus) startServer(base *durable.Dir) error {
 	if err := base.Mkdir(natsDir); err != nil {
-		return fmt.Errorf("gatherer: %w", err)
+		return fmt.Errorf("bus: %w", err)
 	}
 	dir := filepath.Join(base.Name(), natsDir)
 	// Two servers on one store both start, and ruin it.
 	lock, err := base.LockFile(path.Join(natsDir, "lock"))
 	if errors.Is(err, durable.ErrInUse) {
-		return fmt.Errorf("gatherer: %s is %w", dir, durable.ErrInUse)
+		return fmt.Errorf("bus: %s is %w", dir, durable.ErrInUse)
 	}
 	if err != nil {
-		return fmt.Errorf("gatherer: %w", err)
+		return fmt.Errorf("bus: %w", err)
 	}
 	b.lock = lock
 	options := &server.Options{
 		ServerName: "flogtool", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: dir, SyncInterval: time.Second, MaxPayload: maxPayload,
-		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: int64(b.cfg.MaxStore),
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: b.cfg.MaxStore,
 		Users: []*server.User{{Username: internalUser, Password: b.password}},
 	}
 	if b.cfg.Listen != "" {
@@ -148,7 +158,7 @@ func (b *broker) startServer(base *durable.Dir) error {
 	}
 	s, err := server.NewServer(options)
 	if err != nil {
-		return fmt.Errorf("gatherer: embedded NATS server: %w", err)
+		return fmt.Errorf("bus: embedded NATS server: %w", err)
 	}
 	b.embedded = s
 	said := &serverLog{log: b.log}
@@ -159,7 +169,7 @@ func (b *broker) startServer(base *durable.Dir) error {
 		ready = s.ReadyForConnections(100 * time.Millisecond)
 	}
 	if !ready || !s.JetStreamEnabled() {
-		return fmt.Errorf("gatherer: embedded NATS server did not start: %s", said.worst())
+		return fmt.Errorf("bus: embedded NATS server did not start: %s", said.worst())
 	}
 	if b.cfg.Listen != "" {
 		b.addr = s.Addr().String()
@@ -168,16 +178,16 @@ func (b *broker) startServer(base *durable.Dir) error {
 }
 
 // listenOptions lets others connect to the embedded server.
-func (b *broker) listenOptions(base *durable.Dir, options *server.Options) error {
+func (b *Bus) listenOptions(base *durable.Dir, options *server.Options) error {
 	host, port, err := net.SplitHostPort(b.cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("gatherer: nats.listen: %w", err)
+		return fmt.Errorf("bus: nats.listen: %w", err)
 	}
 	options.DontListen = false
 	options.Host = host
 	options.Port, err = strconv.Atoi(port)
 	if err != nil || options.Port < 0 || options.Port > 65535 {
-		return fmt.Errorf("gatherer: nats.listen: %q is no port", port)
+		return fmt.Errorf("bus: nats.listen: %q is no port", port)
 	}
 	if options.Port == 0 {
 		options.Port = server.RANDOM_PORT
@@ -191,7 +201,7 @@ func (b *broker) listenOptions(base *durable.Dir, options *server.Options) error
 		return nil
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("gatherer: nats.listen: others can reach %s: set nats.user and nats.password_file too", b.cfg.Listen)
+		return fmt.Errorf("bus: nats.listen: others can reach %s: set nats.user and nats.password_file too", b.cfg.Listen)
 	}
 	options.Users = append(options.Users, &server.User{Username: anonymousUser, Permissions: readers})
 	options.NoAuthUser = anonymousUser
@@ -204,20 +214,23 @@ func readPassword(base *durable.Dir, name string) (string, error) {
 	}
 	st, err := os.Stat(name)
 	if err != nil {
-		return "", fmt.Errorf("gatherer: nats.password_file: %w", err)
+		return "", fmt.Errorf("bus: nats.password_file: %w", err)
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("gatherer: nats.password_file: others can read %s: chmod 600 it", name)
+		return "", fmt.Errorf("bus: nats.password_file: others can read %s: chmod 600 it", name)
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return "", fmt.Errorf("gatherer: nats.password_file: %w", err)
+		return "", fmt.Errorf("bus: nats.password_file: %w", err)
 	}
 	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
-// close ends the connection and the embedded server, and waits for it.
-func (b *broker) close() {
+// Addr returns where the embedded server listens; "" nowhere.
+func (b *Bus) Addr() string { return b.addr }
+
+// Close ends the connection and the embedded server, and waits for it.
+func (b *Bus) Close() {
 	if b.nc != nil {
 		b.nc.FlushTimeout(2 * time.Second)
 		b.nc.Close()
@@ -233,20 +246,20 @@ func (b *broker) close() {
 
 // streams returns the stream of incidents and the bucket of their files, and
 // makes them if need be.
-func (b *broker) streams(ctx context.Context) (jetstream.ObjectStore, error) {
+func (b *Bus) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stream != nil && b.store != nil {
 		return b.store, nil
 	}
 	// The store is divided: what is published is small, the files are not.
-	total := int64(b.cfg.MaxStore)
+	total := b.cfg.MaxStore
 	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        incidentStream,
 		Description: "incidents, stored and classified",
 		Subjects:    []string{incident.IncidentSubjects},
 		MaxBytes:    total / 4,
-		MaxAge:      time.Duration(b.cfg.MaxAge),
+		MaxAge:      b.cfg.MaxAge,
 		Discard:     jetstream.DiscardOld,
 	})
 	if err != nil {
@@ -256,7 +269,7 @@ func (b *broker) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 		Bucket:      objectBucket,
 		Description: "the files of incidents",
 		MaxBytes:    total / 2,
-		TTL:         time.Duration(b.cfg.MaxAge),
+		TTL:         b.cfg.MaxAge,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("object store %s: %w", objectBucket, err)
@@ -265,9 +278,9 @@ func (b *broker) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 	return store, nil
 }
 
-// publish publishes payload on subject once: if a message is there already,
+// Publish publishes payload on subject once: if a message is there already,
 // that is success.
-func (b *broker) publish(ctx context.Context, subject string, payload []byte) error {
+func (b *Bus) Publish(ctx context.Context, subject string, payload []byte) error {
 	_, err := b.js.Publish(ctx, subject, payload, jetstream.WithExpectLastSequencePerSubject(0))
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
@@ -278,9 +291,9 @@ func (b *broker) publish(ctx context.Context, subject string, payload []byte) er
 	return err
 }
 
-// put stores the file r under name, unless it is there. A full bucket gives up
+// Put stores the file r under name, unless it is there. A full bucket gives up
 // its oldest objects.
-func (b *broker) put(ctx context.Context, name string, size int64, r io.ReadSeeker) error {
+func (b *Bus) Put(ctx context.Context, name string, size int64, r io.ReadSeeker) error {
 	store, err := b.streams(ctx)
 	if err != nil {
 		return err
@@ -308,7 +321,7 @@ const errCodeStoreFull jetstream.ErrorCode = 10077 // "maximum bytes exceeded"
 
 // makeRoom deletes the oldest objects until size bytes, and a tenth of the
 // bucket, are free.
-func (b *broker) makeRoom(ctx context.Context, store jetstream.ObjectStore, size int64) error {
+func (b *Bus) makeRoom(ctx context.Context, store jetstream.ObjectStore, size int64) error {
 	objects, err := store.List(ctx)
 	if err != nil {
 		return err
@@ -327,9 +340,9 @@ func (b *broker) makeRoom(ctx context.Context, store jetstream.ObjectStore, size
 	return nil
 }
 
-// event hands on an event to be published, without waiting: a slow NATS loses
+// Event hands on an event to be published, without waiting: a slow NATS loses
 // its events and holds up nobody.
-func (b *broker) event(subject string, line []byte) {
+func (b *Bus) Event(subject string, line []byte) {
 	if len(line) > maxPayload-4096 {
 		b.dropped.Add(1)
 		return
@@ -341,9 +354,9 @@ func (b *broker) event(subject string, line []byte) {
 	}
 }
 
-// publishEvents publishes the events handed on until ctx is done, and reports
+// Run publishes the events handed on until ctx is done, and reports
 // those it had to drop.
-func (b *broker) publishEvents(ctx context.Context) {
+func (b *Bus) Run(ctx context.Context) {
 	report := time.NewTicker(time.Second)
 	defer report.Stop()
 	for {
@@ -362,8 +375,8 @@ func (b *broker) publishEvents(ctx context.Context) {
 	}
 }
 
-// subscribe calls f with each message whose subject matches until ctx is done.
-func (b *broker) subscribe(ctx context.Context, subject string, f func(subject string, data []byte)) error {
+// Subscribe calls f with each message whose subject matches until ctx is done.
+func (b *Bus) Subscribe(ctx context.Context, subject string, f func(subject string, data []byte)) error {
 	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) })
 	if err != nil {
 		return err

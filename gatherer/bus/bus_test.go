@@ -1,4 +1,4 @@
-package gatherer
+package bus
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
+var testConfig = Config{MaxStore: 1 << 30, MaxAge: 30 * 24 * time.Hour}
+
 var quiet = slog.New(slog.DiscardHandler)
 
 func openTestDir(t *testing.T) *durable.Dir {
@@ -29,38 +31,38 @@ func openTestDir(t *testing.T) *durable.Dir {
 	return dir
 }
 
-func openTestBroker(t *testing.T, dir *durable.Dir, change func(*messagingSettings)) *broker {
+func openTestBus(t *testing.T, dir *durable.Dir, change func(*Config)) *Bus {
 	t.Helper()
-	cfg := defaults().NATS
+	cfg := testConfig
 	if change != nil {
 		change(&cfg)
 	}
-	b, err := openBroker(dir, cfg, quiet)
+	b, err := Open(dir, cfg, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.close)
+	t.Cleanup(b.Close)
 	return b
 }
 
-// TestBrokerPublishesOnce: a gatherer killed between publishing and noting it
+// TestBusPublishesOnce: a gatherer killed between publishing and noting it
 // publishes again, and the stream still has one message, also after a restart.
-func TestBrokerPublishesOnce(t *testing.T) {
+func TestBusPublishesOnce(t *testing.T) {
 	dir := openTestDir(t)
 	const subject = "flog.incident.unknown.02b4.incident-1"
 	for range 2 {
-		b := openTestBroker(t, dir, nil)
+		b := openTestBus(t, dir, nil)
 		if _, err := b.streams(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := b.publish(t.Context(), subject, []byte("{}")); err != nil {
+			if err := b.Publish(t.Context(), subject, []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b.close()
+		b.Close()
 	}
-	b := openTestBroker(t, dir, nil)
+	b := openTestBus(t, dir, nil)
 	if _, err := b.streams(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +72,14 @@ func TestBrokerPublishesOnce(t *testing.T) {
 	}
 }
 
-func TestBrokerObjects(t *testing.T) {
-	b := openTestBroker(t, openTestDir(t), func(cfg *messagingSettings) { cfg.MaxStore = 8 << 20 })
+func TestBusObjects(t *testing.T) {
+	b := openTestBus(t, openTestDir(t), func(cfg *Config) { cfg.MaxStore = 8 << 20 })
 	file := make([]byte, 1<<20)
 	rand.Read(file)
 	// The bucket has room for three of them: the last ones are there, whole.
 	names := []string{"i/1", "i/2", "i/3", "i/4", "i/5", "i/6"}
 	for _, name := range names {
-		if err := b.put(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil {
+		if err := b.Put(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil {
 			t.Fatalf("put %s: %v", name, err)
 		}
 	}
@@ -90,17 +92,17 @@ func TestBrokerObjects(t *testing.T) {
 	}
 }
 
-// TestBrokerStoreInUse: two servers on one directory would both start.
-func TestBrokerStoreInUse(t *testing.T) {
+// TestBusStoreInUse: two servers on one directory would both start.
+func TestBusStoreInUse(t *testing.T) {
 	dir := openTestDir(t)
-	openTestBroker(t, dir, nil)
-	_, err := openBroker(dir, defaults().NATS, quiet)
+	openTestBus(t, dir, nil)
+	_, err := Open(dir, testConfig, quiet)
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
-		t.Errorf("openBroker = %v, want that the directory is in use", err)
+		t.Errorf("Open = %v, want that the directory is in use", err)
 	}
 }
 
-func TestBrokerDoesNotStart(t *testing.T) {
+func TestBusDoesNotStart(t *testing.T) {
 	dir := openTestDir(t)
 	if err := dir.Mkdir(natsDir); err != nil {
 		t.Fatal(err)
@@ -109,27 +111,27 @@ func TestBrokerDoesNotStart(t *testing.T) {
 	if err := dir.WriteFile("nats/jetstream", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := openBroker(dir, defaults().NATS, quiet)
+	_, err := Open(dir, testConfig, quiet)
 	if err == nil || !strings.Contains(err.Error(), "embedded NATS server did not start") || strings.Contains(err.Error(), "does not say why") {
-		t.Errorf("openBroker = %v, want why the server did not start", err)
+		t.Errorf("Open = %v, want why the server did not start", err)
 	}
 }
 
-// TestBrokerReaders: subscribers read all that is published and can publish
+// TestBusReaders: subscribers read all that is published and can publish
 // nothing in our name.
-func TestBrokerReaders(t *testing.T) {
+func TestBusReaders(t *testing.T) {
 	dir := openTestDir(t)
 	if err := dir.WriteFile("password", []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := openTestBroker(t, dir, func(cfg *messagingSettings) {
+	b := openTestBus(t, dir, func(cfg *Config) {
 		cfg.Listen, cfg.User, cfg.PasswordFile = "127.0.0.1:0", "reader", "password"
 	})
-	if _, err := nats.Connect("nats://" + b.addr); err == nil {
+	if _, err := nats.Connect("nats://" + b.Addr()); err == nil {
 		t.Error("connected without a password")
 	}
 	errs := make(chan error, 10)
-	nc, err := nats.Connect("nats://"+b.addr, nats.UserInfo("reader", "secret"),
+	nc, err := nats.Connect("nats://"+b.Addr(), nats.UserInfo("reader", "secret"),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err }))
 	if err != nil {
 		t.Fatal(err)
@@ -144,18 +146,18 @@ func TestBrokerReaders(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go b.publishEvents(ctx)
-	b.event("flog.event.t.WEIRD.-", []byte("line"))
+	go b.Run(ctx)
+	b.Event("flog.event.t.WEIRD.-", []byte("line"))
 	if m, err := sub.NextMsg(20 * time.Second); err != nil || string(m.Data) != "line" {
 		t.Errorf("NextMsg = %v, %v; want the event", m, err)
 	}
 	if _, err := b.streams(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
+	if err := b.Publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.put(ctx, "o", 3, strings.NewReader("obj")); err != nil {
+	if err := b.Put(ctx, "o", 3, strings.NewReader("obj")); err != nil {
 		t.Fatal(err)
 	}
 	js, err := jetstream.New(nc)
@@ -191,29 +193,29 @@ func TestBrokerReaders(t *testing.T) {
 	}
 }
 
-func TestBrokerListenRules(t *testing.T) {
+func TestBusListenRules(t *testing.T) {
 	dir := openTestDir(t)
 	if err := os.WriteFile(filepath.Join(dir.Name(), "open"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		cfg  messagingSettings
+		cfg  Config
 		want string
 	}{
-		{messagingSettings{Listen: "0.0.0.0:0"}, "set nats.user"},
-		{messagingSettings{Listen: "4222"}, "missing port"},
-		{messagingSettings{Listen: "127.0.0.1:x"}, "is no port"},
-		{messagingSettings{Listen: "127.0.0.1:0", User: "u", PasswordFile: "none"}, "no such file"},
-		{messagingSettings{Listen: "127.0.0.1:0", User: "u", PasswordFile: "open"}, "others can read"},
+		{Config{Listen: "0.0.0.0:0"}, "set nats.user"},
+		{Config{Listen: "4222"}, "missing port"},
+		{Config{Listen: "127.0.0.1:x"}, "is no port"},
+		{Config{Listen: "127.0.0.1:0", User: "u", PasswordFile: "none"}, "no such file"},
+		{Config{Listen: "127.0.0.1:0", User: "u", PasswordFile: "open"}, "others can read"},
 	} {
-		cfg := defaults().NATS
+		cfg := testConfig
 		cfg.Listen, cfg.User, cfg.PasswordFile = tt.cfg.Listen, tt.cfg.User, tt.cfg.PasswordFile
-		b, err := openBroker(dir, cfg, quiet)
+		b, err := Open(dir, cfg, quiet)
 		if err == nil {
-			b.close()
+			b.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("openBroker(listen %q) = %v, want an error with %q", tt.cfg.Listen, err, tt.want)
+			t.Errorf("Open(listen %q) = %v, want an error with %q", tt.cfg.Listen, err, tt.want)
 		}
 	}
 }
