@@ -3,16 +3,13 @@ package gatherer
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/incident"
 )
 
@@ -30,7 +27,7 @@ type announcer struct {
 
 // notice is an incident to be published under some of its categories.
 type notice struct {
-	stored
+	archive.Stored
 	categories []string // to publish under
 	all        []string // that it has
 }
@@ -88,7 +85,7 @@ func (a *announcer) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		a.log.Error("publish incident; it is tried again", "incident", n.name, "tub", n.tub, "err", err, "next_try", wait)
+		a.log.Error("publish incident; it is tried again", "incident", n.Name, "tub", n.Tub, "err", err, "next_try", wait)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -102,22 +99,22 @@ func (a *announcer) run(ctx context.Context) {
 func (a *announcer) publish(ctx context.Context, n notice) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	sum, err := a.g.summarize(n.stored)
+	sum, err := a.g.archive.Summarize(n.Stored)
 	if err != nil {
 		return err
 	}
 	sum.Categories = n.all
-	if err := a.putObject(ctx, n.stored, sum); err != nil {
+	if err := a.putObject(ctx, n.Stored, sum); err != nil {
 		return err
 	}
 	payload := sum.AppendJSON(nil)
 	for _, category := range n.categories {
 		target := incident.CategorySubject(category)
-		subject := incident.IncidentSubject(category, sum.Incarnation, n.name)
+		subject := incident.IncidentSubject(category, sum.Incarnation, n.Name)
 		if err := a.g.bus.Publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
-		if err := a.g.dir.AppendLines(publishedFile, n.path()+" "+target); err != nil {
+		if err := a.g.dir.AppendLines(archive.PublishedFile, n.Path()+" "+target); err != nil {
 			return err
 		}
 		a.log.Info("incident published", "subject", subject)
@@ -125,8 +122,8 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	return nil
 }
 
-func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summary) error {
-	f, err := a.g.dir.Open(s.path())
+func (a *announcer) putObject(ctx context.Context, s archive.Stored, sum *incident.Summary) error {
+	f, err := a.g.dir.Open(s.Path())
 	if err != nil {
 		return err
 	}
@@ -139,57 +136,6 @@ func (a *announcer) putObject(ctx context.Context, s stored, sum *incident.Summa
 		return fmt.Errorf("object store: %w", err)
 	}
 	return nil
-}
-
-// summarize reads the stored incident s.
-func (g *Gatherer) summarize(s stored) (*incident.Summary, error) {
-	f, err := g.dir.Open(s.path())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	hash := sha256.New()
-	size, err := io.Copy(hash, f)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	header, events, err := readIncident(f, s.path())
-	if err != nil {
-		return nil, err
-	}
-	sum := incident.NewSummary(s.name, header, events)
-	sum.Tubs = append([]string{s.tub}, g.archive.alsoTubs(s.incidentID)...)
-	sum.File, sum.Size, sum.SHA256 = s.path(), size, hex.EncodeToString(hash.Sum(nil))
-	sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
-	return sum, nil
-}
-
-// readIncident reads an incident file to its end and returns its header and how
-// many events it has. Of a damaged one it returns what is readable.
-func readIncident(r io.Reader, name string) (header event.Dict, events int, err error) {
-	in, err := flogfile.NewReader(r, name)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer in.Close()
-	for {
-		line, err := in.Next()
-		if err != nil {
-			if header == nil {
-				return nil, 0, fmt.Errorf("%s: no header can be read: %w", name, err)
-			}
-			return header, events, nil
-		}
-		if line.Kind&flogfile.KindHeader != 0 && header == nil {
-			header = line.Header()
-		}
-		if line.Kind&flogfile.KindEvent != 0 {
-			events++
-		}
-	}
 }
 
 // publishEvent publishes an event that was just written, if it is important

@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -55,10 +56,10 @@ func (p *publisher) bringAttachments(ctx context.Context, name string) error {
 		case !ok || size < 0 || size > maxAttachment:
 			return fmt.Errorf("attachment %q of %d bytes: more than %d", attachment, size, maxAttachment)
 		}
-		if err := p.g.archive.addTub(p.tub); err != nil {
+		if err := p.g.archive.AddTub(p.tub); err != nil {
 			return err
 		}
-		file := path.Join(incidentsDir, p.tub, name+"."+attachment)
+		file := path.Join(archive.IncidentsDir, p.tub, name+"."+attachment)
 		err := p.g.dir.Replace(file, 0o600, func(w io.Writer) error { return p.copyPart(ctx, w, name, attachment, size) })
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
 )
@@ -88,8 +89,8 @@ func Create(path string, opts Options) error {
 	}
 	// From here on all that comes is to be published. What an original gatherer
 	// left here counts as published, which the missing ledger tells at start.
-	if _, err := dir.Lstat(incidentsDir); errors.Is(err, fs.ErrNotExist) {
-		return startLedgers(dir)
+	if _, err := dir.Lstat(archive.IncidentsDir); errors.Is(err, fs.ErrNotExist) {
+		return archive.StartLedgers(dir)
 	}
 	return nil
 }

@@ -25,7 +25,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/flogtool/flogtool/incident"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -34,10 +33,10 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/classify"
-	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -64,9 +63,9 @@ type Gatherer struct {
 	location string
 
 	tub       *rpc.Tub
-	logs      *eventlog.Log // nil without the job
-	archive   *archive      // this and the next nil without the job
-	listing   *listing
+	logs      *eventlog.Log    // nil without the job
+	archive   *archive.Archive // this and the next nil without the job
+	listing   *archive.Listing
 	rules     *ruleBook
 	bus       *bus.Bus // nil if NATS is off
 	announcer *announcer
@@ -237,13 +236,13 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if !g.settings.does(jobIncidents) {
 		return nil
 	}
-	if g.archive, err = openArchive(g.dir); err != nil {
+	if g.archive, err = archive.Open(g.dir); err != nil {
 		return err
 	}
-	if g.listing, err = openListing(g.dir); err != nil {
+	if g.listing, err = archive.OpenListing(g.dir); err != nil {
 		return err
 	}
-	if err := adoptLedgers(g.dir, g.archive.all()); err != nil {
+	if err := archive.AdoptLedgers(g.dir, g.archive.All()); err != nil {
 		return err
 	}
 	if g.rules, err = openRules(g.cfg.Dir, g.log); err != nil {
@@ -263,30 +262,30 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 // resume classifies the incidents that no file of classified/ names, and queues
 // for publication those whose ledger lacks an acknowledgement.
 func (g *Gatherer) resume(ctx context.Context) error {
-	listed, err := g.listing.read()
+	listed, err := g.listing.Read()
 	if err != nil {
 		return err
 	}
-	published, err := readLedger(g.dir, publishedFile)
+	published, err := archive.ReadLedger(g.dir, archive.PublishedFile)
 	if err != nil {
 		return err
 	}
-	all := g.archive.all()
+	all := g.archive.All()
 	g.log.Info("classifying stored incidents", "stored", len(all), "classified", len(listed))
 	anew := 0
 	for _, s := range all {
 		if ctx.Err() != nil {
 			return nil
 		}
-		categories, ok := listed[s.incidentID]
+		categories, ok := listed[s.ID]
 		if !ok {
 			if categories, err = g.classify(s); err != nil {
-				g.log.Error("classify incident", "incident", s.name, "tub", s.tub, "err", err)
+				g.log.Error("classify incident", "incident", s.Name, "tub", s.Tub, "err", err)
 				continue
 			}
 			anew++
 		}
-		g.announce(s, categories, published[s.incidentID])
+		g.announce(s, categories, published[s.ID])
 	}
 	g.log.Info("stored incidents are classified", "anew", anew)
 	return nil
@@ -294,11 +293,11 @@ func (g *Gatherer) resume(ctx context.Context) error {
 
 // announce queues s for publication under those of its categories whose target
 // is not among acknowledged.
-func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
-	if g.bus == nil || slices.Contains(acknowledged, everyTarget) {
+func (g *Gatherer) announce(s archive.Stored, categories, acknowledged []string) {
+	if g.bus == nil || slices.Contains(acknowledged, archive.EveryTarget) {
 		return
 	}
-	n := notice{stored: s, all: categories}
+	n := notice{Stored: s, all: categories}
 	for _, category := range categories {
 		target := incident.CategorySubject(category)
 		if !slices.Contains(acknowledged, target) {
@@ -309,22 +308,22 @@ func (g *Gatherer) announce(s stored, categories, acknowledged []string) {
 }
 
 // classify runs the rules over the stored incident s and lists it.
-func (g *Gatherer) classify(s stored) ([]string, error) {
+func (g *Gatherer) classify(s archive.Stored) ([]string, error) {
 	categories, err := g.rules.classify(s)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.listing.add(s, categories); err != nil {
+	if err := g.listing.Add(s, categories); err != nil {
 		return nil, err
 	}
-	g.log.Info("incident classified", "incident", s.name, "tub", s.tub, "categories", categories)
+	g.log.Info("incident classified", "incident", s.Name, "tub", s.Tub, "categories", categories)
 	return categories, nil
 }
 
 // arrived classifies and publishes the incident s that was just stored, also
 // if its publisher has gone meanwhile. What fails, on a full disk, is tried
 // until the gatherer stops: the next start finds what is missing then.
-func (g *Gatherer) arrived(s stored) {
+func (g *Gatherer) arrived(s archive.Stored) {
 	g.untilDone("classify incident; it is tried again", s, func() error {
 		categories, err := g.classify(s)
 		if err == nil {
@@ -336,91 +335,49 @@ func (g *Gatherer) arrived(s stored) {
 
 // grown classifies anew the incident s, which is here in full only now, and
 // lists and publishes it under what that adds.
-func (g *Gatherer) grown(s stored) {
+func (g *Gatherer) grown(s archive.Stored) {
 	g.untilDone("classify incident that has grown; it is tried again", s, func() error {
 		categories, err := g.rules.classify(s)
 		if err != nil {
 			return err
 		}
-		listed, err := g.listing.read()
+		listed, err := g.listing.Read()
 		if err != nil {
 			return err
 		}
-		had := listed[s.incidentID]
+		had := listed[s.ID]
 		more := slices.DeleteFunc(categories, func(c string) bool {
 			return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
 		})
 		if len(more) == 0 {
 			return nil
 		}
-		if err := g.listing.add(s, more); err != nil {
+		if err := g.listing.Add(s, more); err != nil {
 			return err
 		}
 		all := append(slices.Clone(had), more...)
 		slices.Sort(all)
 		if g.bus != nil {
-			g.announcer.add(notice{stored: s, categories: more, all: all})
+			g.announcer.add(notice{Stored: s, categories: more, all: all})
 		}
 		return nil
 	})
 }
 
 // untilDone calls f until it succeeds or the gatherer stops.
-func (g *Gatherer) untilDone(complaint string, s stored, f func() error) {
+func (g *Gatherer) untilDone(complaint string, s archive.Stored, f func() error) {
 	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
 		err := f()
 		if err == nil {
 			return
 		}
-		g.log.Error(complaint, "incident", s.name, "tub", s.tub, "err", err, "next_try", wait)
+		g.log.Error(complaint, "incident", s.Name, "tub", s.Tub, "err", err, "next_try", wait)
 		select {
 		case <-g.stopping:
 			return
 		case <-time.After(wait):
 		}
 	}
-}
-
-// trigger returns by what the trigger of the stored incident s is known.
-func (g *Gatherer) trigger(s stored) (incarnation string, num event.Num, err error) {
-	f, err := g.dir.Open(s.path())
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	in, err := flogfile.NewReader(f, s.path())
-	if err != nil {
-		return "", 0, err
-	}
-	defer in.Close()
-	line, err := in.Next()
-	if err != nil {
-		return "", 0, err
-	}
-	incarnation, num = identity(incident.HeaderTrigger(line.Header()))
-	return incarnation, num, nil
-}
-
-// longer reports whether an incident that was fetched again has more events
-// than the stored s. One with another trigger is another incident, which does
-// not take its place.
-func (g *Gatherer) longer(s stored, header event.Dict, events int) (bool, error) {
-	f, err := g.dir.Open(s.path())
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	have, n, err := readIncident(f, s.path())
-	if err != nil {
-		return true, nil // what is here cannot be read: any other is better
-	}
-	incarnation, num := identity(incident.HeaderTrigger(have))
-	newIncarnation, newNum := identity(incident.HeaderTrigger(header))
-	if incarnation != newIncarnation || num != newNum {
-		g.log.Warn("another incident of a name that is taken", "incident", s.name, "tub", s.tub)
-		return false, nil
-	}
-	return events > n, nil
 }
 
 // listen starts the Tub and returns the gatherer's FURL.
@@ -467,7 +424,7 @@ func (g *Gatherer) offered(c *rpc.Call) (any, error) {
 		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
 	}
 	tub := string(c.Peer().TubID())
-	if !validTub(tub) {
+	if !archive.ValidTub(tub) {
 		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
 	}
 	ctx, cancel := context.WithCancel(c.Context())

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/rpc"
 )
 
@@ -245,14 +246,14 @@ func TestFetchFails(t *testing.T) {
 	if n := p.tries(incidentName(1)); n != 3 {
 		t.Errorf("it was fetched %d times, want 3", n)
 	}
-	mark, err := os.ReadFile(filepath.Join(dir, incidentsDir, string(p.tub.ID()), latestFile))
+	mark, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, string(p.tub.ID()), "latest"))
 	if err != nil || string(mark) != incidentName(1)+"\n" {
 		t.Errorf("latest is %q (%v), want the last one before those that are missing", mark, err)
 	}
 	want := []string{incidentName(0), incidentName(1), incidentName(i + 2), last}
 	var got []string
-	for _, s := range g.archive.all() {
-		got = append(got, s.name)
+	for _, s := range g.archive.All() {
+		got = append(got, s.Name)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("stored are %q, want %q", got, want)
@@ -283,7 +284,7 @@ func TestIncidentGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.said.Wait(t, "another incident of a name that is taken")
-	_, events := readEvents(t, filepath.Join(dir, incidentsDir, string(p.tub.ID()), name+".flog.zst"))
+	_, events := readEvents(t, filepath.Join(dir, archive.IncidentsDir, string(p.tub.ID()), name+".flog.zst"))
 	if len(events) != 3 {
 		t.Errorf("it has %d events, want the 3 of the complete one", len(events))
 	}
@@ -297,7 +298,7 @@ func TestIncidentGrows(t *testing.T) {
 // incidents here once. What stands in the way is a directory.
 func TestOfferedAgain(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
-	inTheWay := filepath.Join(dir, classifiedDir, "unknown")
+	inTheWay := filepath.Join(dir, "classified", "unknown")
 	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +374,7 @@ func TestNewTubID(t *testing.T) {
 			t.Errorf("it was fetched %d times more", n)
 		}
 	}
-	also, err := os.ReadFile(filepath.Join(dir, incidentsDir, second, alsoFile))
+	also, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, second, "also"))
 	if want := "incidents/" + first + "/" + incidentName(0) + ".flog.zst\n"; string(also) != want {
 		t.Errorf("also is %q (%v), want %q", also, err, want)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/internal/durable"
@@ -66,10 +67,10 @@ func check(t *testing.T, dir, tub string, incidents []string) {
 		listed = append(listed, "unknown "+rel)
 	}
 	var got []string
-	for _, s := range g.archive.all() {
-		got = append(got, s.path())
-		if _, events := readEvents(t, filepath.Join(dir, s.path())); len(events) == 0 {
-			t.Errorf("%s has no events", s.path())
+	for _, s := range g.archive.All() {
+		got = append(got, s.Path())
+		if _, events := readEvents(t, filepath.Join(dir, s.Path())); len(events) == 0 {
+			t.Errorf("%s has no events", s.Path())
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -85,7 +86,7 @@ func check(t *testing.T, dir, tub string, incidents []string) {
 		t.Errorf("the stream has %d messages on %d subjects (%v), want %d",
 			info.State.Msgs, info.State.NumSubjects, err, len(incidents))
 	}
-	ledger, err := readLedger(g.Gatherer.dir, publishedFile)
+	ledger, err := archive.ReadLedger(g.Gatherer.dir, archive.PublishedFile)
 	if err != nil || len(ledger) != len(incidents) {
 		t.Errorf("the ledger has %d incidents (%v), want %d", len(ledger), err, len(incidents))
 	}
@@ -107,7 +108,7 @@ func TestKilledBeforeClassification(t *testing.T) {
 	a.Kill()
 	names := a.incidents(t)
 
-	inTheWay := filepath.Join(dir, classifiedDir, "unknown")
+	inTheWay := filepath.Join(dir, "classified", "unknown")
 	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/testwait"
@@ -149,6 +150,26 @@ func stream(t *testing.T, b *bus.Bus) jetstream.Stream {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// listAll returns all lines of all files of classified/, as "CATEGORY line".
+func listAll(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "classified", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l := range strings.Lines(string(text)) {
+			lines = append(lines, filepath.Base(f)+" "+strings.TrimSuffix(l, "\n"))
+		}
+	}
+	return lines
 }
 
 func writeFile(t *testing.T, name, text string) {
@@ -439,7 +460,7 @@ func TestCatchUp(t *testing.T) {
 	if all[2] > max(names[0], names[1]) { // within one second it may not be
 		g.said.Wait(t, "all incidents are here", all[2])
 	}
-	latest, err := os.ReadFile(filepath.Join(dir, incidentsDir, a.tub, latestFile))
+	latest, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, a.tub, "latest"))
 	if err != nil || string(latest) != all[2]+"\n" {
 		t.Errorf("latest is %q (%v), want the last of %q", latest, err, all)
 	}
@@ -480,7 +501,7 @@ func TestRules(t *testing.T) {
 	// Stored incidents keep what they have; one that no file names is looked at
 	// again at the next start.
 	g.stop()
-	if err := os.Remove(filepath.Join(dir, classifiedDir, "good")); err != nil {
+	if err := os.Remove(filepath.Join(dir, "classified", "good")); err != nil {
 		t.Fatal(err)
 	}
 	g = start(t, dir)

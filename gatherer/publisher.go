@@ -14,6 +14,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/rpc"
 )
@@ -175,7 +176,7 @@ func (p *publisher) gatherIncidents(ctx context.Context) {
 
 // reset forgets what was announced and returns the name up to which all is here.
 func (p *publisher) reset() (latest string) {
-	latest = p.g.archive.latest(p.tub)
+	latest = p.g.archive.Latest(p.tub)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.t = announcements{queued: map[string]*announcement{}, resume: newResume(latest), latest: latest}
@@ -205,7 +206,7 @@ func (p *publisher) newIncident(c *rpc.Call) (any, error) {
 	}
 	a := &announcement{name: name, num: event.NoNum}
 	if trigger, ok := args[1].(event.Dict); ok {
-		a.incarnation, a.num = identity(event.FromDict(trigger))
+		a.incarnation, a.num = archive.Identity(event.FromDict(trigger))
 	}
 	p.mu.Lock()
 	p.t.add(a, p.g.maxAnnounced)
@@ -222,15 +223,6 @@ func text(v any) (string, bool) {
 		return string(v), true
 	}
 	return "", false
-}
-
-// identity returns by what a trigger is known, wherever it turns up.
-func identity(trigger *event.Event) (incarnation string, num event.Num) {
-	num, ok := trigger.Num()
-	if !ok {
-		num = event.NoNum
-	}
-	return trigger.Incarnation(), num
 }
 
 // add queues a, unless it is queued already. When limit are queued it is left
@@ -323,8 +315,8 @@ var errGone = errors.New("the publisher does not have it any more")
 
 // fetch brings one incident here, or sees to it that it is tried again.
 func (p *publisher) fetch(ctx context.Context, a *announcement) {
-	id := incidentID{p.tub, a.name}
-	have, stored := p.g.archive.find(id)
+	id := archive.ID{Tub: p.tub, Name: a.name}
+	have, stored := p.g.archive.Find(id)
 	p.mu.Lock()
 	newest := a.name >= p.t.newest && a.name > p.t.latest
 	p.mu.Unlock()
@@ -366,7 +358,7 @@ func (p *publisher) fetch(ctx context.Context, a *announcement) {
 
 // bring fetches the incident, stores it if it is new or longer than what is
 // here, and has it classified and published.
-func (p *publisher) bring(ctx context.Context, a *announcement, have stored, stored bool) error {
+func (p *publisher) bring(ctx context.Context, a *announcement, have archive.Stored, stored bool) error {
 	p.log.Info("fetching incident", "incident", a.name)
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -387,7 +379,10 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have stored, sto
 		return err
 	}
 	if stored {
-		longer, err := p.g.longer(have, header, len(events))
+		longer, another, err := p.g.archive.Longer(have, header, len(events))
+		if another {
+			p.log.Warn("another incident of a name that is taken", "incident", a.name)
+		}
 		if err != nil || !longer {
 			return err
 		}
@@ -395,7 +390,7 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have stored, sto
 	if err := p.bringAttachments(ctx, a.name); err != nil {
 		return err
 	}
-	s, err := p.g.archive.store(incidentID{p.tub, a.name}, header, events, time.Now())
+	s, err := p.g.archive.Store(archive.ID{Tub: p.tub, Name: a.name}, header, events, time.Now())
 	if err != nil {
 		return err
 	}
@@ -411,18 +406,18 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have stored, sto
 // storedElsewhere reports whether another Tub gave us this very incident, and
 // notes that this one offered it too.
 func (p *publisher) storedElsewhere(a *announcement) bool {
-	for _, s := range p.g.archive.elsewhere(p.tub, a.name) {
-		incarnation, num, err := p.g.trigger(s)
+	for _, s := range p.g.archive.Elsewhere(p.tub, a.name) {
+		incarnation, num, err := p.g.archive.Trigger(s)
 		if err != nil || incarnation != a.incarnation || num != a.num || a.num == event.NoNum || a.incarnation == "" {
 			continue
 		}
-		news, err := p.g.archive.setAlso(p.tub, s)
+		news, err := p.g.archive.SetAlso(p.tub, s)
 		if err != nil {
 			p.log.Error("note an incident known from another Tub", "incident", a.name, "err", err)
 			return false
 		}
 		if news {
-			p.log.Info("incident is here from another Tub", "incident", a.name, "from", s.tub)
+			p.log.Info("incident is here from another Tub", "incident", a.name, "from", s.Tub)
 		}
 		return true
 	}
@@ -435,12 +430,12 @@ func (p *publisher) settle(name string) {
 	p.t.resume.settle(name)
 	mark := p.t.resume.mark
 	p.mu.Unlock()
-	if mark == p.g.archive.latest(p.tub) {
+	if mark == p.g.archive.Latest(p.tub) {
 		return
 	}
-	err := p.g.archive.addTub(p.tub)
+	err := p.g.archive.AddTub(p.tub)
 	if err == nil {
-		err = p.g.archive.setLatest(p.tub, mark)
+		err = p.g.archive.SetLatest(p.tub, mark)
 	}
 	if err != nil {
 		p.log.Error("note the latest incident", "incident", mark, "err", err)
@@ -509,7 +504,7 @@ func (p *publisher) checkSize(header event.Dict, events []event.Dict) error {
 // incident that costs the connection each time must not stop all others.
 type failures struct {
 	mu sync.Mutex
-	m  map[incidentID]failure // guarded by mu
+	m  map[archive.ID]failure // guarded by mu
 }
 
 type failure struct {
@@ -521,24 +516,24 @@ type failure struct {
 // forgotten, and tried again sooner.
 const maxFailures = 10_000
 
-func (f *failures) until(id incidentID) time.Time {
+func (f *failures) until(id archive.ID) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.m[id].until
 }
 
-func (f *failures) forget(id incidentID) {
+func (f *failures) forget(id archive.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.m, id)
 }
 
 // add notes one more failure and returns when to try again.
-func (f *failures) add(id incidentID, now time.Time) time.Time {
+func (f *failures) add(id archive.ID, now time.Time) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.m == nil {
-		f.m = map[incidentID]failure{}
+		f.m = map[archive.ID]failure{}
 	}
 	if _, ok := f.m[id]; !ok && len(f.m) >= maxFailures {
 		for old := range f.m {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/classify"
+	"github.com/flogtool/flogtool/gatherer/archive"
 )
 
 // rulesPoll is how often the rules' files are looked at.
@@ -83,19 +84,19 @@ func (b *ruleBook) watch(ctx context.Context) {
 
 // classify returns the categories of the stored incident s. A rule that fails
 // on it is reported, and the others count.
-func (b *ruleBook) classify(s stored) ([]string, error) {
-	file, err := classify.Open(filepath.Join(b.dir, filepath.FromSlash(s.path())))
+func (b *ruleBook) classify(s archive.Stored) ([]string, error) {
+	file, err := classify.Open(filepath.Join(b.dir, filepath.FromSlash(s.Path())))
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	file.Name = s.name
+	file.Name = s.Name
 	result := b.rules.Classify(&file.Incident)
 	for _, e := range result.Errors {
-		b.log.Error("rule failed on an incident", "incident", s.name, "tub", s.tub, "err", e.Error())
+		b.log.Error("rule failed on an incident", "incident", s.Name, "tub", s.Tub, "err", e.Error())
 	}
 	if err := file.Damage(); err != nil {
-		b.log.Warn("incident is damaged", "incident", s.name, "tub", s.tub, "err", err)
+		b.log.Warn("incident is damaged", "incident", s.Name, "tub", s.Tub, "err", err)
 	}
 	return result.Categories, nil
 }

@@ -1,7 +1,6 @@
-package gatherer
+package archive
 
 import (
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/internal/durable/durabletest"
 )
@@ -61,22 +59,22 @@ func listAll(t *testing.T, dir string) []string {
 // TestListingCutShort kills the gatherer, so to speak, at each point of listing
 // an incident in three categories: afterwards it stands in each of them once.
 func TestListingCutShort(t *testing.T) {
-	s := stored{incidentID{tubA, "incident-2026-11-22--15-54-53Z-qbh2rhi"}, ".flog.zst"}
+	s := Stored{ID{tubA, "incident-2026-11-22--15-54-53Z-qbh2rhi"}, ".flog.zst"}
 	categories := []string{"a", "b", "c"}
-	want := []string{"a " + s.path(), "b " + s.path(), "c " + s.path()}
-	pending := s.path() + " a b c\n"
+	want := []string{"a " + s.Path(), "b " + s.Path(), "c " + s.Path()}
+	pending := s.Path() + " a b c\n"
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
 	}{
 		{"before it began", nil},
 		{"after the intent", map[string]string{pendingFile: pending}},
-		{"after one", map[string]string{pendingFile: pending, "classified/a": s.path() + "\n"}},
+		{"after one", map[string]string{pendingFile: pending, "classified/a": s.Path() + "\n"}},
 		{"within the second", map[string]string{
-			pendingFile: pending, "classified/a": s.path() + "\n", "classified/b": "incidents/aaaa",
+			pendingFile: pending, "classified/a": s.Path() + "\n", "classified/b": "incidents/aaaa",
 		}},
 		{"after the last", map[string]string{
-			pendingFile: pending, "classified/a": s.path() + "\n", "classified/b": s.path() + "\n", "classified/c": s.path() + "\n",
+			pendingFile: pending, "classified/a": s.Path() + "\n", "classified/b": s.Path() + "\n", "classified/c": s.Path() + "\n",
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,17 +87,17 @@ func TestListingCutShort(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l, err := openListing(dir)
+			l, err := OpenListing(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			listed, err := l.read()
+			listed, err := l.Read()
 			if err != nil {
 				t.Fatal(err)
 			}
 			// What the gatherer does at start with an incident nothing names.
-			if len(listed[s.incidentID]) == 0 {
-				if err := l.add(s, categories); err != nil {
+			if len(listed[s.ID]) == 0 {
+				if err := l.Add(s, categories); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -118,18 +116,18 @@ func TestListingCutShort(t *testing.T) {
 // three categories, and again forgets, tears or keeps what was not synced. After
 // the next start the incident stands in each category once.
 func TestListingPowerCut(t *testing.T) {
-	s := stored{incidentID{tubA, "incident-2026-11-22--15-54-53Z-qbh2rhi"}, ".flog.zst"}
+	s := Stored{ID{tubA, "incident-2026-11-22--15-54-53Z-qbh2rhi"}, ".flog.zst"}
 	categories := []string{"a", "b", "c"}
 	list := func(disk *durabletest.Disk) error {
-		l, err := openListing(disk.Dir())
+		l, err := OpenListing(disk.Dir())
 		if err != nil {
 			return err
 		}
-		listed, err := l.read()
-		if err != nil || len(listed[s.incidentID]) > 0 {
+		listed, err := l.Read()
+		if err != nil || len(listed[s.ID]) > 0 {
 			return err
 		}
-		return l.add(s, categories)
+		return l.Add(s, categories)
 	}
 	disk := durabletest.New()
 	if err := list(disk); err != nil {
@@ -148,7 +146,7 @@ func TestListingPowerCut(t *testing.T) {
 			for _, category := range categories {
 				n := 0
 				err := disk.Dir().EachLine(classifiedDir+"/"+category, func(line string) {
-					if line == s.path() {
+					if line == s.Path() {
 						n++
 					}
 				})
@@ -166,24 +164,24 @@ func TestListingPowerCut(t *testing.T) {
 // TestListingFails: adding that failed half way is repeated without doubling.
 func TestListingFails(t *testing.T) {
 	dir := openTestDir(t)
-	l, err := openListing(dir)
+	l, err := OpenListing(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := dir.Mkdir("classified/b"); err != nil { // in the way
 		t.Fatal(err)
 	}
-	s := stored{incidentID{tubA, "incident-x"}, ".flog.zst"}
-	if err := l.add(s, []string{"a", "b", "c"}); err == nil {
+	s := Stored{ID{tubA, "incident-x"}, ".flog.zst"}
+	if err := l.Add(s, []string{"a", "b", "c"}); err == nil {
 		t.Fatal("add wrote into a directory")
 	}
 	if err := dir.Remove("classified/b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.add(s, []string{"a", "b", "c"}); err != nil {
+	if err := l.Add(s, []string{"a", "b", "c"}); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"a " + s.path(), "b " + s.path(), "c " + s.path()}
+	want := []string{"a " + s.Path(), "b " + s.Path(), "c " + s.Path()}
 	if got := listAll(t, dir.Name()); !slices.Equal(got, want) {
 		t.Errorf("classified/ has %q, want %q", got, want)
 	}
@@ -191,23 +189,23 @@ func TestListingFails(t *testing.T) {
 
 func TestArchive(t *testing.T) {
 	dir := openTestDir(t)
-	a, err := openArchive(dir)
+	a, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	header, events := incidentDict(5)
-	first, err := a.store(incidentID{tubA, "incident-1"}, header, events, time.Unix(1700000001, 0))
+	first, err := a.Store(ID{tubA, "incident-1"}, header, events, time.Unix(1700000001, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if news, err := a.setAlso(tubB, first); !news || err != nil {
-		t.Fatalf("setAlso = %v, %v", news, err)
+	if news, err := a.SetAlso(tubB, first); !news || err != nil {
+		t.Fatalf("SetAlso = %v, %v", news, err)
 	}
-	if news, err := a.setAlso(tubB, first); news || err != nil {
-		t.Fatalf("setAlso again = %v, %v", news, err)
+	if news, err := a.SetAlso(tubB, first); news || err != nil {
+		t.Fatalf("SetAlso again = %v, %v", news, err)
 	}
 	for _, mark := range []string{"incident-2", "incident-1"} {
-		if err := a.setLatest(tubA, mark); err != nil {
+		if err := a.SetLatest(tubA, mark); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,12 +225,12 @@ func TestArchive(t *testing.T) {
 
 	for _, again := range []bool{false, true} { // the files are the truth
 		if again {
-			if a, err = openArchive(dir); err != nil {
+			if a, err = Open(dir); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, s := range a.all() {
-				got = append(got, s.path())
+			for _, s := range a.All() {
+				got = append(got, s.Path())
 			}
 			want := []string{
 				"incidents/" + tubA + "/incident-1.flog.zst",
@@ -240,25 +238,25 @@ func TestArchive(t *testing.T) {
 				"incidents/" + tubB + "/incident-9.flog.bz2",
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("all = %q, want %q", got, want)
+				t.Errorf("All = %q, want %q", got, want)
 			}
 		}
-		if got := a.latest(tubA); got != "incident-2" {
-			t.Errorf("latest = %q, want the greatest ever set", got)
+		if got := a.Latest(tubA); got != "incident-2" {
+			t.Errorf("Latest = %q, want the greatest ever set", got)
 		}
-		if got := a.alsoTubs(first.incidentID); !slices.Equal(got, []string{tubB}) {
-			t.Errorf("alsoTubs = %q, want %q", got, tubB)
+		if got := a.AlsoTubs(first.ID); !slices.Equal(got, []string{tubB}) {
+			t.Errorf("AlsoTubs = %q, want %q", got, tubB)
 		}
-		if got := a.elsewhere(tubB, "incident-1"); len(got) != 1 || got[0] != first {
-			t.Errorf("elsewhere = %v, want %v", got, first)
+		if got := a.Elsewhere(tubB, "incident-1"); len(got) != 1 || got[0] != first {
+			t.Errorf("Elsewhere = %v, want %v", got, first)
 		}
 	}
-	f, err := dir.Open(first.path())
+	f, err := dir.Open(first.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	got, n, err := readIncident(f, first.path())
+	got, n, err := readIncident(f, first.Path())
 	if err != nil || n != 1 || string(event.AppendJSON(nil, got)) != string(event.AppendJSON(nil, header)) {
 		t.Errorf("readIncident = %v, %d, %v", got, n, err)
 	}
@@ -276,79 +274,12 @@ func TestParsePath(t *testing.T) {
 		"incidents/" + tubA + "/incident-1.flog.zst extra": false,
 		"": false,
 	} {
-		id, ending, ok := parsePath(rel)
+		id, ending, ok := ParsePath(rel)
 		if ok != want {
-			t.Errorf("parsePath(%q) = %v, want %v", rel, ok, want)
+			t.Errorf("ParsePath(%q) = %v, want %v", rel, ok, want)
 		}
-		if ok && (stored{id, ending}).path() != rel {
-			t.Errorf("parsePath(%q) is %q again", rel, (stored{id, ending}).path())
+		if ok && (Stored{id, ending}).Path() != rel {
+			t.Errorf("ParsePath(%q) is %q again", rel, (Stored{id, ending}).Path())
 		}
-	}
-}
-
-// TestResume compares the mark with a plain model: the greatest settled name
-// that is smaller than all open and all lost ones.
-func TestResume(t *testing.T) {
-	seed := rand.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 200 {
-		r := newResume("incident-0")
-		open, lost, settled := map[string]bool{}, map[string]bool{}, map[string]bool{"incident-0": true}
-		mark := "incident-0"
-		for range 100 {
-			name := "incident-" + string(rune('1'+rng.IntN(60)))
-			switch {
-			case rng.IntN(100) == 0:
-				r.lose(name)
-				lost[name] = true
-			case rng.IntN(2) == 0:
-				r.announce(name)
-				open[name] = true
-			case open[name]:
-				r.settle(name)
-				delete(open, name)
-				settled[name] = true
-			}
-			for s := range settled {
-				below := true
-				for o := range open {
-					below = below && s < o
-				}
-				for l := range lost {
-					below = below && s < l
-				}
-				// A mark never goes back: what is announced below it was
-				// there when it was set.
-				if below && s > mark {
-					mark = s
-				}
-			}
-			if r.mark != mark {
-				t.Fatalf("seed %d: mark = %q, want %q; open %v, settled %v", seed, r.mark, mark, open, settled)
-			}
-		}
-	}
-}
-
-func TestSubjects(t *testing.T) {
-	for _, tt := range []struct {
-		level    event.Level
-		facility string
-		want     string
-	}{
-		{event.Weird, "orders.db", "flog.event." + tubA + ".WEIRD.orders.db"},
-		{31, "", "flog.event." + tubA + ".31.-"},
-		{-5, "a b.*.>", "flog.event." + tubA + ".-5.a%20b.%2A.%3E"},
-		{event.Bad, "..", "flog.event." + tubA + ".BAD.-.-.-"},
-		{event.Bad, "né", "flog.event." + tubA + ".BAD.n%C3%A9"},
-	} {
-		if got := incident.EventSubject(tubA, tt.level, tt.facility); got != tt.want {
-			t.Errorf("EventSubject(%v, %q) = %q, want %q", tt.level, tt.facility, got, tt.want)
-		}
-	}
-	target := incident.CategorySubject("disk.full")
-	subject := incident.IncidentSubject("disk.full", "02b4", "incident-1")
-	if target != "flog.incident.disk%2Efull" || subject != "flog.incident.disk%2Efull.02b4.incident-1" {
-		t.Errorf("the subjects are %q, %q", target, subject)
 	}
 }
