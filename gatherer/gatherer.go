@@ -27,16 +27,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
-	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/gatherer/pipeline"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -62,14 +60,12 @@ type Gatherer struct {
 	port     string
 	location string
 
-	tub       *rpc.Tub
-	logs      *eventlog.Log    // nil without the job
-	archive   *archive.Archive // this and the next nil without the job
-	listing   *archive.Listing
-	rules     *ruleBook
-	bus       *bus.Bus // nil if NATS is off
-	announcer *announcer
-	failures  failures
+	tub      *rpc.Tub
+	logs     *eventlog.Log    // nil without the job
+	bus      *bus.Bus         // nil if NATS is off
+	archive  *archive.Archive // this and the next nil without the job
+	pipeline *pipeline.Pipeline
+	failures failures
 
 	unfinishedFor time.Duration // see the constants; shorter and fewer in tests
 	maxAnnounced  int
@@ -210,8 +206,8 @@ func (g *Gatherer) reload() {
 			g.log.Error("rotate log file", "err", err)
 		}
 	}
-	if g.rules != nil {
-		g.rules.reload()
+	if g.pipeline != nil {
+		g.pipeline.Reload()
 	}
 }
 
@@ -239,145 +235,25 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if g.archive, err = archive.Open(g.dir); err != nil {
 		return err
 	}
-	if g.listing, err = archive.OpenListing(g.dir); err != nil {
+	listing, err := archive.OpenListing(g.dir)
+	if err != nil {
 		return err
 	}
 	if err := archive.AdoptLedgers(g.dir, g.archive.All()); err != nil {
 		return err
 	}
-	if g.rules, err = openRules(g.cfg.Dir, g.log); err != nil {
-		return err
-	}
-	loops.Go(func() { g.rules.watch(background) })
-	g.announcer = &announcer{g: g, log: g.log, news: make(chan struct{}, 1)}
-	if err := g.resume(ctx); err != nil {
-		return err
-	}
-	if g.bus != nil {
-		loops.Go(func() { g.announcer.run(background) })
-	}
-	return nil
-}
-
-// resume classifies the incidents that no file of classified/ names, and queues
-// for publication those whose ledger lacks an acknowledgement.
-func (g *Gatherer) resume(ctx context.Context) error {
-	listed, err := g.listing.Read()
-	if err != nil {
-		return err
-	}
-	published, err := archive.ReadLedger(g.dir, archive.PublishedFile)
-	if err != nil {
-		return err
-	}
-	all := g.archive.All()
-	g.log.Info("classifying stored incidents", "stored", len(all), "classified", len(listed))
-	anew := 0
-	for _, s := range all {
-		if ctx.Err() != nil {
-			return nil
-		}
-		categories, ok := listed[s.ID]
-		if !ok {
-			if categories, err = g.classify(s); err != nil {
-				g.log.Error("classify incident", "incident", s.Name, "tub", s.Tub, "err", err)
-				continue
-			}
-			anew++
-		}
-		g.announce(s, categories, published[s.ID])
-	}
-	g.log.Info("stored incidents are classified", "anew", anew)
-	return nil
-}
-
-// announce queues s for publication under those of its categories whose target
-// is not among acknowledged.
-func (g *Gatherer) announce(s archive.Stored, categories, acknowledged []string) {
-	if g.bus == nil || slices.Contains(acknowledged, archive.EveryTarget) {
-		return
-	}
-	n := notice{Stored: s, all: categories}
-	for _, category := range categories {
-		target := incident.CategorySubject(category)
-		if !slices.Contains(acknowledged, target) {
-			n.categories = append(n.categories, category)
-		}
-	}
-	g.announcer.add(n)
-}
-
-// classify runs the rules over the stored incident s and lists it.
-func (g *Gatherer) classify(s archive.Stored) ([]string, error) {
-	categories, err := g.rules.classify(s)
-	if err != nil {
-		return nil, err
-	}
-	if err := g.listing.Add(s, categories); err != nil {
-		return nil, err
-	}
-	g.log.Info("incident classified", "incident", s.Name, "tub", s.Tub, "categories", categories)
-	return categories, nil
-}
-
-// arrived classifies and publishes the incident s that was just stored, also
-// if its publisher has gone meanwhile. What fails, on a full disk, is tried
-// until the gatherer stops: the next start finds what is missing then.
-func (g *Gatherer) arrived(s archive.Stored) {
-	g.untilDone("classify incident; it is tried again", s, func() error {
-		categories, err := g.classify(s)
-		if err == nil {
-			g.announce(s, categories, nil)
-		}
-		return err
+	g.pipeline, err = pipeline.New(pipeline.Config{
+		Dir: g.dir, Archive: g.archive, Listing: listing, Bus: g.bus,
+		MaxObject: int64(g.settings.NATS.MaxStore) / 4, Stopping: g.stopping, Log: g.log,
 	})
-}
-
-// grown classifies anew the incident s, which is here in full only now, and
-// lists and publishes it under what that adds.
-func (g *Gatherer) grown(s archive.Stored) {
-	g.untilDone("classify incident that has grown; it is tried again", s, func() error {
-		categories, err := g.rules.classify(s)
-		if err != nil {
-			return err
-		}
-		listed, err := g.listing.Read()
-		if err != nil {
-			return err
-		}
-		had := listed[s.ID]
-		more := slices.DeleteFunc(categories, func(c string) bool {
-			return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
-		})
-		if len(more) == 0 {
-			return nil
-		}
-		if err := g.listing.Add(s, more); err != nil {
-			return err
-		}
-		all := append(slices.Clone(had), more...)
-		slices.Sort(all)
-		if g.bus != nil {
-			g.announcer.add(notice{Stored: s, categories: more, all: all})
-		}
-		return nil
-	})
-}
-
-// untilDone calls f until it succeeds or the gatherer stops.
-func (g *Gatherer) untilDone(complaint string, s archive.Stored, f func() error) {
-	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
-		err := f()
-		if err == nil {
-			return
-		}
-		g.log.Error(complaint, "incident", s.Name, "tub", s.Tub, "err", err, "next_try", wait)
-		select {
-		case <-g.stopping:
-			return
-		case <-time.After(wait):
-		}
+	if err != nil {
+		return err
 	}
+	if err := g.pipeline.Resume(ctx); err != nil {
+		return err
+	}
+	loops.Go(func() { g.pipeline.Run(background) })
+	return nil
 }
 
 // listen starts the Tub and returns the gatherer's FURL.

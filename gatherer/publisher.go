@@ -1,6 +1,7 @@
 package gatherer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -396,9 +397,9 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have archive.Sto
 	}
 	p.log.Info("incident stored", "incident", a.name, "events", len(events))
 	if stored {
-		p.g.grown(s)
+		p.g.pipeline.Grown(s)
 	} else {
-		p.g.arrived(s)
+		p.g.pipeline.Arrived(s)
 	}
 	return nil
 }
@@ -546,4 +547,13 @@ func (f *failures) add(id archive.ID, now time.Time) time.Time {
 	wait += rand.N(cmp.Or(wait/4, 1)) // jitter
 	f.m[id] = failure{one.times + 1, now.Add(wait)}
 	return f.m[id].until
+}
+
+// publishEvent publishes an event that was just written, if it is important
+// enough. line is its line of the file; it is not kept.
+func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
+	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
+		return
+	}
+	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }

@@ -1,14 +1,12 @@
-package gatherer
+package pipeline
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/incident"
 )
@@ -17,7 +15,7 @@ import (
 // which they were classified, and notes in the ledger what was acknowledged.
 // What is not published when the gatherer ends is found again at its start.
 type announcer struct {
-	g    *Gatherer
+	p    *Pipeline
 	log  *slog.Logger
 	news chan struct{} // holds a token when queue has grown
 
@@ -99,7 +97,7 @@ func (a *announcer) run(ctx context.Context) {
 func (a *announcer) publish(ctx context.Context, n notice) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	sum, err := a.g.archive.Summarize(n.Stored)
+	sum, err := a.p.cfg.Archive.Summarize(n.Stored)
 	if err != nil {
 		return err
 	}
@@ -111,10 +109,10 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 	for _, category := range n.categories {
 		target := incident.CategorySubject(category)
 		subject := incident.IncidentSubject(category, sum.Incarnation, n.Name)
-		if err := a.g.bus.Publish(ctx, subject, payload); err != nil {
+		if err := a.p.cfg.Bus.Publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
-		if err := a.g.dir.AppendLines(archive.PublishedFile, n.Path()+" "+target); err != nil {
+		if err := a.p.cfg.Dir.AppendLines(archive.PublishedFile, n.Path()+" "+target); err != nil {
 			return err
 		}
 		a.log.Info("incident published", "subject", subject)
@@ -123,26 +121,17 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 }
 
 func (a *announcer) putObject(ctx context.Context, s archive.Stored, sum *incident.Summary) error {
-	f, err := a.g.dir.Open(s.Path())
+	f, err := a.p.cfg.Dir.Open(s.Path())
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if sum.Size > int64(a.g.settings.NATS.MaxStore)/4 {
+	if sum.Size > a.p.cfg.MaxObject {
 		sum.Object = "" // it would push all others out
 		return nil
 	}
-	if err := a.g.bus.Put(ctx, sum.Object, sum.Size, f); err != nil {
+	if err := a.p.cfg.Bus.Put(ctx, sum.Object, sum.Size, f); err != nil {
 		return fmt.Errorf("object store: %w", err)
 	}
 	return nil
-}
-
-// publishEvent publishes an event that was just written, if it is important
-// enough. line is its line of the file; it is not kept.
-func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
-	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
-		return
-	}
-	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }

@@ -1,4 +1,4 @@
-package gatherer
+package pipeline
 
 import (
 	"context"
@@ -29,7 +29,7 @@ type ruleBook struct {
 func openRules(dir string, log *slog.Logger) (*ruleBook, error) {
 	rules, err := classify.Load(dir)
 	if err != nil {
-		return nil, fmt.Errorf("gatherer: rules: %w", err)
+		return nil, fmt.Errorf("pipeline: rules: %w", err)
 	}
 	b := &ruleBook{dir: dir, rules: rules, log: log}
 	b.report()
