@@ -14,7 +14,7 @@ const module = "github.com/flogtool/flogtool/"
 var order = []string{
 	"cmd/", "bench", "examples/",
 	"cmd/internal/cli", "cmd/internal/shortopt", "cmd/internal/clitest",
-	"gatherer", "gatherer/pipeline", "gatherer/bus", "gatherer/archive", "gatherer/eventlog",
+	"gatherer", "gatherer/collect", "gatherer/pipeline", "gatherer/bus", "gatherer/archive", "gatherer/eventlog",
 	"tail", "tail/web", "tail/natstail", "tail/progress",
 	"classify",
 	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",

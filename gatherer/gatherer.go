@@ -22,6 +22,7 @@
 package gatherer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +32,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
+	"github.com/flogtool/flogtool/gatherer/collect"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/gatherer/pipeline"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -60,29 +64,18 @@ type Gatherer struct {
 	port     string
 	location string
 
-	tub      *rpc.Tub
-	logs     *eventlog.Log    // nil without the job
-	bus      *bus.Bus         // nil if NATS is off
-	archive  *archive.Archive // this and the next nil without the job
-	pipeline *pipeline.Pipeline
-	failures failures
+	tub       *rpc.Tub
+	logs      *eventlog.Log    // nil without the job
+	bus       *bus.Bus         // nil if NATS is off
+	archive   *archive.Archive // this and the next nil without the job
+	pipeline  *pipeline.Pipeline
+	collector *collect.Collector
 
-	unfinishedFor time.Duration // see the constants; shorter and fewer in tests
-	maxAnnounced  int
+	unfinishedFor time.Duration // see package collect; shorter and fewer in tests
+	maxOffers     int
 
-	reloads    chan struct{}   // holds a token when Reload was asked for
-	stopping   <-chan struct{} // closed when Run is to end
-	publishers sync.WaitGroup
-
-	mu sync.Mutex
-	t  connections // guarded by mu
-}
-
-// connections are the publishers being served, one for each Tub: two of one Tub
-// would fetch and list the same incidents.
-type connections struct {
-	active map[string]*publisher
-	closed bool
+	reloads  chan struct{}   // holds a token when Reload was asked for
+	stopping <-chan struct{} // closed when Run is to end
 }
 
 // New opens the directory cfg.Dir, of which the Gatherer has the use alone until
@@ -97,10 +90,7 @@ func New(cfg Config) (*Gatherer, error) {
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(string) {}
 	}
-	g := &Gatherer{
-		cfg: cfg, log: cfg.Log, reloads: make(chan struct{}, 1),
-		unfinishedFor: unfinishedFor, maxAnnounced: maxAnnounced,
-	}
+	g := &Gatherer{cfg: cfg, log: cfg.Log, reloads: make(chan struct{}, 1)}
 	if err := g.open(); err != nil {
 		g.Close()
 		return nil, err
@@ -274,10 +264,8 @@ func (g *Gatherer) listen() (furl string, err error) {
 	if err := g.tub.SetLocation(g.location); err != nil {
 		return "", fmt.Errorf("gatherer: %s: %w", locationFile, err)
 	}
-	object := &rpc.Methods{Name: gathererInterface, Map: map[string]func(*rpc.Call) (any, error){
-		"logport": g.offered,
-	}}
-	f, err := g.tub.RegisterFile(object, filepath.Join(g.cfg.Dir, furlFile))
+	g.collector = g.newCollector()
+	f, err := g.tub.RegisterFile(g.collector.Object(), filepath.Join(g.cfg.Dir, furlFile))
 	if err != nil {
 		return "", err
 	}
@@ -287,86 +275,43 @@ func (g *Gatherer) listen() (furl string, err error) {
 	return f.String(), nil
 }
 
-// offered is logport(nodeid, publisher): a process offers its logport. The
-// nodeid is its claim; what counts is the identity it has proved.
-func (g *Gatherer) offered(c *rpc.Call) (any, error) {
-	args, err := c.Require("nodeid", "logport")
-	if err != nil {
-		return nil, err
+func (g *Gatherer) newCollector() *collect.Collector {
+	cfg := collect.Config{
+		MaxPublishers: g.settings.MaxPublishers,
+		MaxEvent:      int(g.settings.Logs.MaxEvent), MaxIncident: int64(g.settings.Incidents.MaxSize),
+		UnfinishedFor: g.unfinishedFor, MaxOffers: g.maxOffers,
+		Log: g.log,
 	}
-	remote, ok := args[1].(*rpc.Remote)
-	if !ok || remote.Interface() != publisherInterface {
-		g.log.Warn("refused what is no logport", "peer", c.Peer().String())
-		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
+	if g.logs != nil {
+		cfg.WriteEvent = g.logs.Write
+		cfg.PublishEvent = g.publishEvent
 	}
-	tub := string(c.Peer().TubID())
-	if !archive.ValidTub(tub) {
-		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
+	if g.archive != nil {
+		cfg.Archive, cfg.Sink = g.archive, g.pipeline
 	}
-	ctx, cancel := context.WithCancel(c.Context())
-	p := &publisher{
-		g: g, tub: tub, remote: remote, log: g.log.With("tub", tub),
-		stop: cancel, ended: make(chan struct{}), news: make(chan struct{}, 1),
-	}
-	earlier, err := g.admit(p)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	g.publishers.Go(func() {
-		defer cancel()
-		defer g.dismiss(p)
-		if earlier != nil {
-			<-earlier.ended
-		}
-		p.run(ctx)
-	})
-	return nil, nil
-}
-
-// admit makes p the publisher of its Tub. One that was offered earlier, on this
-// connection or on one that is being replaced, is told to end, and returned: p
-// runs when it has.
-func (g *Gatherer) admit(p *publisher) (earlier *publisher, err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	earlier = g.t.active[p.tub]
-	switch {
-	case g.t.closed:
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
-	case earlier != nil:
-		earlier.stop()
-	case len(g.t.active) >= g.settings.MaxPublishers:
-		p.log.Warn("turned a publisher away: max_publishers are served", "max_publishers", g.settings.MaxPublishers)
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", g.settings.MaxPublishers)
-	}
-	if g.t.active == nil {
-		g.t.active = map[string]*publisher{}
-	}
-	g.t.active[p.tub] = p
-	return earlier, nil
-}
-
-// dismiss notes that p has ended, and forgets it unless another has taken its
-// place.
-func (g *Gatherer) dismiss(p *publisher) {
-	close(p.ended)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.t.active[p.tub] == p {
-		delete(g.t.active, p.tub)
-	}
+	return collect.New(cfg)
 }
 
 // disconnect ends all connections and waits for what they brought to be stored.
 func (g *Gatherer) disconnect() {
-	g.mu.Lock()
-	g.t.closed = true
-	g.mu.Unlock()
+	if g.collector != nil {
+		g.collector.Stop()
+	}
 	if g.tub != nil {
 		g.tub.Close()
 	}
-	g.publishers.Wait()
+	if g.collector != nil {
+		g.collector.Wait()
+	}
+}
+
+// publishEvent publishes an event that was just written, if it is important
+// enough. line is its line of the file; it is not kept.
+func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
+	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
+		return
+	}
+	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }
 
 // Subscribe calls f with the subject and the payload of each message that is

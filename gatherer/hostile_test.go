@@ -17,7 +17,9 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
+	"github.com/flogtool/flogtool/rpc/banana"
 )
 
 // peer is a publisher that a test has in its hands: it can say what no honest
@@ -42,9 +44,9 @@ func newPeer(t *testing.T, furl string) *peer {
 		observers: make(chan *rpc.Remote, 100),
 	}
 	subscription := &rpc.Methods{Name: "RISubscription.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
-		"unsubscribe": ignore,
+		"unsubscribe": func(*rpc.Call) (any, error) { return nil, nil },
 	}}
-	p.logport = &rpc.Methods{Name: publisherInterface, Map: map[string]func(*rpc.Call) (any, error){
+	p.logport = &rpc.Methods{Name: wire.RILogPublisher, Map: map[string]func(*rpc.Call) (any, error){
 		"subscribe_to_all": func(c *rpc.Call) (any, error) {
 			args, err := c.Bind("observer", "catch_up")
 			if err != nil {
@@ -58,12 +60,12 @@ func newPeer(t *testing.T, furl string) *peer {
 			if err != nil {
 				return nil, err
 			}
-			since, _ := text(args[2])
+			since, _ := banana.Text(args[2])
 			p.announceAll(args[0].(*rpc.Remote), since)
 			return subscription, nil
 		},
 		"get_incident": func(c *rpc.Call) (any, error) {
-			name, _ := text(c.Args.Pos[0])
+			name, _ := banana.Text(c.Args.Pos[0])
 			p.mu.Lock()
 			p.attempts[name]++
 			attempt, answer := p.attempts[name], p.answers[name]
@@ -386,8 +388,7 @@ func TestNewTubID(t *testing.T) {
 // TestFlood: a publisher that announces more than is kept is asked again for
 // the rest.
 func TestFlood(t *testing.T) {
-	g := start(t, create(t, Options{Incidents: true}))
-	g.maxAnnounced = 500
+	g := start(t, create(t, Options{Incidents: true}), func(g *Gatherer) { g.maxOffers = 500 })
 	p := newPeer(t, g.furl)
 	o := p.observer(t)
 	for i := range 700 {
@@ -462,7 +463,7 @@ func TestHostileOffers(t *testing.T) {
 		}
 	}
 	// A publisher that cannot do what it claims.
-	q := &peer{logport: &rpc.Methods{Name: publisherInterface, Map: nil}}
+	q := &peer{logport: &rpc.Methods{Name: wire.RILogPublisher, Map: nil}}
 	q.connect(t, g.furl)
 	g.said.Wait(t, "subscribe to incidents", "AttributeError")
 	// A third is one too many, until another goes.

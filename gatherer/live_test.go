@@ -190,7 +190,7 @@ type running struct {
 
 // start runs the gatherer of dir until the end of the test. It does not wait
 // long for an incident that may still be growing.
-func start(t *testing.T, dir string) *running {
+func start(t *testing.T, dir string, tune ...func(*Gatherer)) *running {
 	t.Helper()
 	r := &running{dir: dir, said: testwait.NewLog(t)}
 	furl := make(chan string, 1)
@@ -200,6 +200,9 @@ func start(t *testing.T, dir string) *running {
 	}
 	r.Gatherer = g
 	g.unfinishedFor = 500 * time.Millisecond
+	for _, f := range tune {
+		f(g)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()

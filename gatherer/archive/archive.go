@@ -284,3 +284,12 @@ func (a *Archive) Store(id ID, header event.Dict, events []event.Dict, now time.
 	a.t.add(s)
 	return s, nil
 }
+
+// StoreAttachment writes an attachment of the incident id durably, as
+// incidents/TUBID/NAME.ATTACHMENT, with what write writes.
+func (a *Archive) StoreAttachment(id ID, attachment string, write func(io.Writer) error) error {
+	if err := a.AddTub(id.Tub); err != nil {
+		return err
+	}
+	return a.dir.Replace(path.Join(IncidentsDir, id.Tub, id.Name+"."+attachment), 0o600, write)
+}

@@ -22,7 +22,7 @@ type Config struct {
 	Listing   *archive.Listing
 	Bus       *bus.Bus        // nil: nothing is published
 	MaxObject int64           // bytes; larger files are not put into the object store
-	Stopping  <-chan struct{} // closed when Arrived and Grown are to give up
+	Stopping  <-chan struct{} // closed when Stored is to give up
 	Log       *slog.Logger
 }
 
@@ -119,10 +119,20 @@ func (p *Pipeline) classify(s archive.Stored) ([]string, error) {
 	return categories, nil
 }
 
-// Arrived classifies and publishes the incident s that was just stored, also
+// Stored takes over the stored incident s. If grown is true, it was stored before
+// with fewer events.
+func (p *Pipeline) Stored(s archive.Stored, grown bool) {
+	if grown {
+		p.grown(s)
+	} else {
+		p.arrived(s)
+	}
+}
+
+// arrived classifies and publishes the incident s that was just stored, also
 // if its publisher has gone meanwhile. What fails, on a full disk, is tried
 // until the gatherer stops: the next start finds what is missing then.
-func (p *Pipeline) Arrived(s archive.Stored) {
+func (p *Pipeline) arrived(s archive.Stored) {
 	p.untilDone("classify incident; it is tried again", s, func() error {
 		categories, err := p.classify(s)
 		if err == nil {
@@ -132,9 +142,9 @@ func (p *Pipeline) Arrived(s archive.Stored) {
 	})
 }
 
-// Grown classifies anew the incident s, which is here in full only now, and
+// grown classifies anew the incident s, which is here in full only now, and
 // lists and publishes it under what that adds.
-func (p *Pipeline) Grown(s archive.Stored) {
+func (p *Pipeline) grown(s archive.Stored) {
 	p.untilDone("classify incident that has grown; it is tried again", s, func() error {
 		categories, err := p.rules.classify(s)
 		if err != nil {

@@ -1,4 +1,4 @@
-package gatherer
+package collect
 
 import "container/heap"
 

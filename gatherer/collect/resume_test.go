@@ -1,4 +1,4 @@
-package gatherer
+package collect
 
 import (
 	"math/rand/v2"

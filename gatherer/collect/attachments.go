@@ -1,11 +1,10 @@
-package gatherer
+package collect
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
@@ -28,7 +27,7 @@ const (
 // bringAttachments stores the attachments of an incident as
 // incidents/TUBID/NAME.ATTACHMENT. A publisher that is none of ours, or that has
 // removed the incident meanwhile, has none.
-func (p *publisher) bringAttachments(ctx context.Context, name string) error {
+func (p *Session) bringAttachments(ctx context.Context, name string) error {
 	if !wire.SupportsExtensions(p.remote.Peer()) {
 		return nil
 	}
@@ -56,11 +55,9 @@ func (p *publisher) bringAttachments(ctx context.Context, name string) error {
 		case !ok || size < 0 || size > maxAttachment:
 			return fmt.Errorf("attachment %q of %d bytes: more than %d", attachment, size, maxAttachment)
 		}
-		if err := p.g.archive.AddTub(p.tub); err != nil {
-			return err
-		}
-		file := path.Join(archive.IncidentsDir, p.tub, name+"."+attachment)
-		err := p.g.dir.Replace(file, 0o600, func(w io.Writer) error { return p.copyPart(ctx, w, name, attachment, size) })
+		err := p.c.cfg.Archive.StoreAttachment(archive.ID{Tub: p.tub, Name: name}, attachment, func(w io.Writer) error {
+			return p.copyPart(ctx, w, name, attachment, size)
+		})
 		if err != nil {
 			return err
 		}
@@ -69,7 +66,7 @@ func (p *publisher) bringAttachments(ctx context.Context, name string) error {
 }
 
 // copyPart copies a part of an incident of that size, piece by piece.
-func (p *publisher) copyPart(ctx context.Context, w io.Writer, name, part string, size int64) error {
+func (p *Session) copyPart(ctx context.Context, w io.Writer, name, part string, size int64) error {
 	for offset := int64(0); offset < size; {
 		var piece []byte
 		if err := p.remote.Call(ctx, "flog_read", rpc.Pos(name, part, offset, attachmentPiece), &piece); err != nil {

@@ -1,13 +1,10 @@
-package gatherer
+package collect
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -42,11 +39,11 @@ const (
 	maxRetry     = 10 * time.Minute
 )
 
-// publisher is one process that offered its logport over one connection. Its
+// Session is one process that offered its logport over one connection. Its
 // run has one goroutine; the methods that the process calls run on its
 // connection's, one after the other.
-type publisher struct {
-	g      *Gatherer
+type Session struct {
+	c      *Collector
 	tub    string // proved, and a safe file name
 	remote *rpc.Remote
 	log    *slog.Logger
@@ -85,10 +82,10 @@ type announcement struct {
 
 // run gathers from the publisher until ctx is done, which is when the
 // connection is lost at the latest.
-func (p *publisher) run(ctx context.Context) {
+func (p *Session) run(ctx context.Context) {
 	p.log.Info("publisher connected", "addr", p.remote.Peer().RemoteAddr())
 	defer p.log.Info("publisher gone")
-	if p.g.settings.does(jobLogs) {
+	if p.c.cfg.WriteEvent != nil {
 		observer := &rpc.Methods{Name: observerInterface, Map: map[string]func(*rpc.Call) (any, error){
 			"msg": p.msg, "done": ignore,
 		}}
@@ -101,7 +98,7 @@ func (p *publisher) run(ctx context.Context) {
 			p.log.Info("gathering events")
 		}
 	}
-	if p.g.settings.does(jobIncidents) {
+	if p.c.cfg.Archive != nil {
 		p.gatherIncidents(ctx)
 	}
 	<-ctx.Done()
@@ -112,7 +109,7 @@ func ignore(*rpc.Call) (any, error) { return nil, nil }
 // msg takes one event. It is in the file when the answer goes out. While the
 // file cannot be written, the publisher waits, and drops at its own end what
 // its queue does not hold.
-func (p *publisher) msg(c *rpc.Call) (any, error) {
+func (p *Session) msg(c *rpc.Call) (any, error) {
 	args, err := c.Require("logmsg")
 	if err != nil {
 		return nil, err
@@ -125,13 +122,13 @@ func (p *publisher) msg(c *rpc.Call) (any, error) {
 	ev := event.FromDict(dict)
 	rx := time.Now()
 	p.d = ev.AppendJSON(p.d[:0])
-	if limit := int(p.g.settings.Logs.MaxEvent); len(p.d) > limit {
+	if limit := p.c.cfg.MaxEvent; len(p.d) > limit {
 		ev = event.Shortened(ev, len(p.d), limit)
 		p.d = ev.AppendJSON(p.d[:0])
 	}
 	p.line = flogfile.AppendEvent(p.line[:0], p.tub, rx, p.d)
 	for wait := minRetry; ; wait = min(2*wait, 10*time.Second) {
-		err := p.g.logs.Write(p.line)
+		err := p.c.cfg.WriteEvent(p.line)
 		if err == nil {
 			break
 		}
@@ -142,13 +139,15 @@ func (p *publisher) msg(c *rpc.Call) (any, error) {
 		case <-time.After(wait):
 		}
 	}
-	p.g.publishEvent(p.tub, ev, p.line)
+	if p.c.cfg.PublishEvent != nil {
+		p.c.cfg.PublishEvent(p.tub, ev, p.line)
+	}
 	return nil, nil
 }
 
 // gatherIncidents asks for incidents and fetches what is announced until ctx is
 // done.
-func (p *publisher) gatherIncidents(ctx context.Context) {
+func (p *Session) gatherIncidents(ctx context.Context) {
 	for ctx.Err() == nil {
 		since := secondOf(p.reset())
 		observer := &rpc.Methods{Name: observerInterface, Map: map[string]func(*rpc.Call) (any, error){
@@ -176,8 +175,8 @@ func (p *publisher) gatherIncidents(ctx context.Context) {
 }
 
 // reset forgets what was announced and returns the name up to which all is here.
-func (p *publisher) reset() (latest string) {
-	latest = p.g.archive.Latest(p.tub)
+func (p *Session) reset() (latest string) {
+	latest = p.c.cfg.Archive.Latest(p.tub)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.t = announcements{queued: map[string]*announcement{}, resume: newResume(latest), latest: latest}
@@ -195,7 +194,7 @@ func secondOf(name string) string {
 }
 
 // newIncident takes the announcement of an incident.
-func (p *publisher) newIncident(c *rpc.Call) (any, error) {
+func (p *Session) newIncident(c *rpc.Call) (any, error) {
 	args, err := c.Require("name", "trigger")
 	if err != nil {
 		return nil, err
@@ -210,7 +209,7 @@ func (p *publisher) newIncident(c *rpc.Call) (any, error) {
 		a.incarnation, a.num = archive.Identity(event.FromDict(trigger))
 	}
 	p.mu.Lock()
-	p.t.add(a, p.g.maxAnnounced)
+	p.t.add(a, p.c.cfg.MaxOffers)
 	p.mu.Unlock()
 	p.wake()
 	return nil, nil
@@ -245,7 +244,7 @@ func (t *announcements) add(a *announcement, limit int) {
 	t.queued[a.name] = a
 }
 
-func (p *publisher) caughtUp(*rpc.Call) (any, error) {
+func (p *Session) caughtUp(*rpc.Call) (any, error) {
 	p.mu.Lock()
 	p.t.caughtUp = true
 	p.mu.Unlock()
@@ -253,7 +252,7 @@ func (p *publisher) caughtUp(*rpc.Call) (any, error) {
 	return nil, nil
 }
 
-func (p *publisher) wake() {
+func (p *Session) wake() {
 	select {
 	case p.news <- struct{}{}:
 	default:
@@ -263,7 +262,7 @@ func (p *publisher) wake() {
 // next takes the first announcement that is due, or returns how long until one
 // is: 0 if nothing but news can change that. done says that the queue is empty
 // and that more is to be asked for.
-func (p *publisher) next(now time.Time) (a *announcement, wait time.Duration, done bool) {
+func (p *Session) next(now time.Time) (a *announcement, wait time.Duration, done bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := &p.t
@@ -289,7 +288,7 @@ func (p *publisher) next(now time.Time) (a *announcement, wait time.Duration, do
 
 // fetchAll fetches what is announced, one incident at a time, until ctx is done
 // or, after more was announced than is kept, all that is kept has been fetched.
-func (p *publisher) fetchAll(ctx context.Context) {
+func (p *Session) fetchAll(ctx context.Context) {
 	for {
 		a, wait, done := p.next(time.Now())
 		switch {
@@ -315,9 +314,9 @@ func (p *publisher) fetchAll(ctx context.Context) {
 var errGone = errors.New("the publisher does not have it any more")
 
 // fetch brings one incident here, or sees to it that it is tried again.
-func (p *publisher) fetch(ctx context.Context, a *announcement) {
+func (p *Session) fetch(ctx context.Context, a *announcement) {
 	id := archive.ID{Tub: p.tub, Name: a.name}
-	have, stored := p.g.archive.Find(id)
+	have, stored := p.c.cfg.Archive.Find(id)
 	p.mu.Lock()
 	newest := a.name >= p.t.newest && a.name > p.t.latest
 	p.mu.Unlock()
@@ -326,7 +325,7 @@ func (p *publisher) fetch(ctx context.Context, a *announcement) {
 		p.settle(a.name)
 		return
 	}
-	if until := p.g.failures.until(id); time.Now().Before(until) {
+	if until := p.c.failures.until(id); time.Now().Before(until) {
 		p.later(a, until)
 		return
 	}
@@ -341,17 +340,17 @@ func (p *publisher) fetch(ctx context.Context, a *announcement) {
 		if err != nil {
 			p.log.Warn("incident gone before it was fetched", "incident", a.name)
 		}
-		p.g.failures.forget(id)
+		p.c.failures.forget(id)
 		if newest && !a.live && !a.again && err == nil {
 			a.again = true
-			p.later(a, time.Now().Add(p.g.unfinishedFor))
+			p.later(a, time.Now().Add(p.c.cfg.UnfinishedFor))
 			return
 		}
 		p.settle(a.name)
 	default:
 		// The connection may be what this incident costs each time: the
 		// others come first then, and the next try waits longer.
-		until := p.g.failures.add(id, time.Now())
+		until := p.c.failures.add(id, time.Now())
 		p.log.Error("fetch incident; it is tried again", "incident", a.name, "err", err, "next_try", until)
 		p.later(a, until)
 	}
@@ -359,7 +358,7 @@ func (p *publisher) fetch(ctx context.Context, a *announcement) {
 
 // bring fetches the incident, stores it if it is new or longer than what is
 // here, and has it classified and published.
-func (p *publisher) bring(ctx context.Context, a *announcement, have archive.Stored, stored bool) error {
+func (p *Session) bring(ctx context.Context, a *announcement, have archive.Stored, stored bool) error {
 	p.log.Info("fetching incident", "incident", a.name)
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -380,7 +379,7 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have archive.Sto
 		return err
 	}
 	if stored {
-		longer, another, err := p.g.archive.Longer(have, header, len(events))
+		longer, another, err := p.c.cfg.Archive.Longer(have, header, len(events))
 		if another {
 			p.log.Warn("another incident of a name that is taken", "incident", a.name)
 		}
@@ -391,28 +390,24 @@ func (p *publisher) bring(ctx context.Context, a *announcement, have archive.Sto
 	if err := p.bringAttachments(ctx, a.name); err != nil {
 		return err
 	}
-	s, err := p.g.archive.Store(archive.ID{Tub: p.tub, Name: a.name}, header, events, time.Now())
+	s, err := p.c.cfg.Archive.Store(archive.ID{Tub: p.tub, Name: a.name}, header, events, time.Now())
 	if err != nil {
 		return err
 	}
 	p.log.Info("incident stored", "incident", a.name, "events", len(events))
-	if stored {
-		p.g.pipeline.Grown(s)
-	} else {
-		p.g.pipeline.Arrived(s)
-	}
+	p.c.cfg.Sink.Stored(s, stored)
 	return nil
 }
 
 // storedElsewhere reports whether another Tub gave us this very incident, and
 // notes that this one offered it too.
-func (p *publisher) storedElsewhere(a *announcement) bool {
-	for _, s := range p.g.archive.Elsewhere(p.tub, a.name) {
-		incarnation, num, err := p.g.archive.Trigger(s)
+func (p *Session) storedElsewhere(a *announcement) bool {
+	for _, s := range p.c.cfg.Archive.Elsewhere(p.tub, a.name) {
+		incarnation, num, err := p.c.cfg.Archive.Trigger(s)
 		if err != nil || incarnation != a.incarnation || num != a.num || a.num == event.NoNum || a.incarnation == "" {
 			continue
 		}
-		news, err := p.g.archive.SetAlso(p.tub, s)
+		news, err := p.c.cfg.Archive.SetAlso(p.tub, s)
 		if err != nil {
 			p.log.Error("note an incident known from another Tub", "incident", a.name, "err", err)
 			return false
@@ -426,17 +421,17 @@ func (p *publisher) storedElsewhere(a *announcement) bool {
 }
 
 // settle notes that nothing more is to be done for name.
-func (p *publisher) settle(name string) {
+func (p *Session) settle(name string) {
 	p.mu.Lock()
 	p.t.resume.settle(name)
 	mark := p.t.resume.mark
 	p.mu.Unlock()
-	if mark == p.g.archive.Latest(p.tub) {
+	if mark == p.c.cfg.Archive.Latest(p.tub) {
 		return
 	}
-	err := p.g.archive.AddTub(p.tub)
+	err := p.c.cfg.Archive.AddTub(p.tub)
 	if err == nil {
-		err = p.g.archive.SetLatest(p.tub, mark)
+		err = p.c.cfg.Archive.SetLatest(p.tub, mark)
 	}
 	if err != nil {
 		p.log.Error("note the latest incident", "incident", mark, "err", err)
@@ -446,7 +441,7 @@ func (p *publisher) settle(name string) {
 }
 
 // later has a fetched when it is due.
-func (p *publisher) later(a *announcement, due time.Time) {
+func (p *Session) later(a *announcement, due time.Time) {
 	a.due = due
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -488,72 +483,15 @@ func incidentParts(answer any) (header event.Dict, events []event.Dict, err erro
 }
 
 // checkSize refuses an incident that would be larger than the settings allow.
-func (p *publisher) checkSize(header event.Dict, events []event.Dict) error {
-	limit := int64(p.g.settings.Incidents.MaxSize)
+func (p *Session) checkSize(header event.Dict, events []event.Dict) error {
+	limit := p.c.cfg.MaxIncident
 	buf := event.AppendJSON(nil, header)
 	total := int64(len(buf))
 	for _, d := range events {
 		buf = event.AppendJSON(buf[:0], d)
 		if total += int64(len(buf)); total > limit {
-			return fmt.Errorf("it is larger than incidents.max_size, %v", p.g.settings.Incidents.MaxSize)
+			return fmt.Errorf("it is larger than incidents.max_size, %v", p.c.cfg.MaxIncident)
 		}
 	}
 	return nil
-}
-
-// failures remembers what could not be fetched, across connections: an
-// incident that costs the connection each time must not stop all others.
-type failures struct {
-	mu sync.Mutex
-	m  map[archive.ID]failure // guarded by mu
-}
-
-type failure struct {
-	times int
-	until time.Time
-}
-
-// maxFailures bounds what is remembered; beyond it an arbitrary one is
-// forgotten, and tried again sooner.
-const maxFailures = 10_000
-
-func (f *failures) until(id archive.ID) time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.m[id].until
-}
-
-func (f *failures) forget(id archive.ID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.m, id)
-}
-
-// add notes one more failure and returns when to try again.
-func (f *failures) add(id archive.ID, now time.Time) time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.m == nil {
-		f.m = map[archive.ID]failure{}
-	}
-	if _, ok := f.m[id]; !ok && len(f.m) >= maxFailures {
-		for old := range f.m {
-			delete(f.m, old)
-			break
-		}
-	}
-	one := f.m[id]
-	wait := min(minRetry<<min(one.times, 20), maxRetry)
-	wait += rand.N(cmp.Or(wait/4, 1)) // jitter
-	f.m[id] = failure{one.times + 1, now.Add(wait)}
-	return f.m[id].until
-}
-
-// publishEvent publishes an event that was just written, if it is important
-// enough. line is its line of the file; it is not kept.
-func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
-	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
-		return
-	}
-	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }
