@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/logport"
 )
 
@@ -37,12 +36,12 @@ func TestAttachmentsAreFetched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, lp.TubID(), filepath.Base(theirs[0])))
+		got, err := os.ReadFile(filepath.Join(dir, "incidents", lp.TubID(), filepath.Base(theirs[0])))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s has %d bytes here, %v; want %d", ending, len(got), err, len(want))
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, archive.IncidentsDir, "*", "*.tmp")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "incidents", "*", "*.tmp")); len(left) > 0 {
 		t.Errorf("temporary files are left: %q", left)
 	}
 }

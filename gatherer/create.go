@@ -87,12 +87,7 @@ func Create(path string, opts Options) error {
 	if err := dir.WriteFile(locationFile, []byte(opts.Location+"\n"), 0o600); err != nil {
 		return fmt.Errorf("gatherer: %w", err)
 	}
-	// From here on all that comes is to be published. What an original gatherer
-	// left here counts as published, which the missing ledger tells at start.
-	if _, err := dir.Lstat(archive.IncidentsDir); errors.Is(err, fs.ErrNotExist) {
-		return archive.StartLedgers(dir)
-	}
-	return nil
+	return archive.Create(dir)
 }
 
 // checkPort refuses what cannot be written into a FURL that lasts, as the

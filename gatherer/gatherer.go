@@ -225,15 +225,8 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if g.archive, err = archive.Open(g.dir); err != nil {
 		return err
 	}
-	listing, err := archive.OpenListing(g.dir)
-	if err != nil {
-		return err
-	}
-	if err := archive.AdoptLedgers(g.dir, g.archive.All()); err != nil {
-		return err
-	}
 	g.pipeline, err = pipeline.New(pipeline.Config{
-		Dir: g.dir, Archive: g.archive, Listing: listing, Bus: g.bus,
+		Dir: g.dir, Archive: g.archive, Bus: g.bus,
 		MaxObject: int64(g.settings.NATS.MaxStore) / 4, Stopping: g.stopping, Log: g.log,
 	})
 	if err != nil {

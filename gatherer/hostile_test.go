@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
@@ -248,13 +247,13 @@ func TestFetchFails(t *testing.T) {
 	if n := p.tries(incidentName(1)); n != 3 {
 		t.Errorf("it was fetched %d times, want 3", n)
 	}
-	mark, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, string(p.tub.ID()), "latest"))
+	mark, err := os.ReadFile(filepath.Join(dir, "incidents", string(p.tub.ID()), "latest"))
 	if err != nil || string(mark) != incidentName(1)+"\n" {
 		t.Errorf("latest is %q (%v), want the last one before those that are missing", mark, err)
 	}
 	want := []string{incidentName(0), incidentName(1), incidentName(i + 2), last}
 	var got []string
-	for _, s := range g.archive.All() {
+	for _, s := range stored(g) {
 		got = append(got, s.Name)
 	}
 	if !slices.Equal(got, want) {
@@ -286,7 +285,7 @@ func TestIncidentGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.said.Wait(t, "another incident of a name that is taken")
-	_, events := readEvents(t, filepath.Join(dir, archive.IncidentsDir, string(p.tub.ID()), name+".flog.zst"))
+	_, events := readEvents(t, filepath.Join(dir, "incidents", string(p.tub.ID()), name+".flog.zst"))
 	if len(events) != 3 {
 		t.Errorf("it has %d events, want the 3 of the complete one", len(events))
 	}
@@ -376,7 +375,7 @@ func TestNewTubID(t *testing.T) {
 			t.Errorf("it was fetched %d times more", n)
 		}
 	}
-	also, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, second, "also"))
+	also, err := os.ReadFile(filepath.Join(dir, "incidents", second, "also"))
 	if want := "incidents/" + first + "/" + incidentName(0) + ".flog.zst\n"; string(also) != want {
 		t.Errorf("also is %q (%v), want %q", also, err, want)
 	}

@@ -226,6 +226,11 @@ func start(t *testing.T, dir string, tune ...func(*Gatherer)) *running {
 	return r
 }
 
+// stored returns what the gatherer has stored, in order.
+func stored(g *running) []archive.Stored {
+	return g.archive.Next(archive.ID{}, g.archive.Len(), func(archive.State) bool { return true })
+}
+
 // readEvents returns the header of a flog file, if it has one, and its events.
 func readEvents(t *testing.T, file string) (header event.Dict, events []*event.Event) {
 	t.Helper()
@@ -463,7 +468,7 @@ func TestCatchUp(t *testing.T) {
 	if all[2] > max(names[0], names[1]) { // within one second it may not be
 		g.said.Wait(t, "all incidents are here", all[2])
 	}
-	latest, err := os.ReadFile(filepath.Join(dir, archive.IncidentsDir, a.tub, "latest"))
+	latest, err := os.ReadFile(filepath.Join(dir, "incidents", a.tub, "latest"))
 	if err != nil || string(latest) != all[2]+"\n" {
 		t.Errorf("latest is %q (%v), want the last of %q", latest, err, all)
 	}

@@ -1,9 +1,29 @@
+// Package archive keeps the incidents of a gatherer: their files, their
+// categories, and a ledger of where they were published.
+//
+//	incidents/TUBID/NAME.flog.zst   an incident of the publisher TUBID
+//	incidents/TUBID/NAME.PART       an attachment of that incident
+//	incidents/TUBID/latest          the name up to which all its incidents are stored
+//	incidents/TUBID/also            what it offered that is stored under another TubID
+//	classified/CATEGORY             the incidents of a category, one path a line
+//	published, told                 ledgers: a path and a target a line
+//
+// The files are the truth. An [Archive] has an index of them in memory, which
+// [Open] makes and which each method changes after the files. So what is not yet
+// classified or published is found by comparing them, see [Archive.Next], and a
+// gatherer that is killed at any point goes on where it was: nothing is lost, and
+// nothing is listed twice.
+//
+// It does not fetch, classify or publish: packages collect and pipeline do.
+//
+// Spec: flogfile.md sections 5 and 6.
 package archive
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -12,284 +32,335 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
-	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-const (
-	IncidentsDir = "incidents"
-	latestFile   = "latest"
-	alsoFile     = "also"
-)
-
-// ID names an incident in this directory: the Tub it came from and its
-// name there. Whether it is Stored as .zst, .bz2 or plain is no part of it.
-type ID struct{ Tub, Name string }
-
-// Stored is an incident in the archive.
-type Stored struct {
-	ID
-	Ending string // .flog, .flog.zst, .flog.bz2
-}
-
-// Path returns the incident's file, relative to the gatherer's directory: the
-// form in which classified/ and the ledgers name it.
-func (s Stored) Path() string { return path.Join(IncidentsDir, s.Tub, s.Name+s.Ending) }
-
-// endings of incident files, the best one first: where a file stands there in
-// two forms, a conversion was cut short and the first is the one to read.
-var endings = []string{".flog.zst", ".flog.bz2", ".flog"}
-
-// splitEnding returns an incident file's name and its ending.
-func splitEnding(file string) (name, ending string, ok bool) {
-	for _, ending := range endings {
-		if name, ok := strings.CutSuffix(file, ending); ok {
-			return name, ending, incident.ValidName(name)
-		}
-	}
-	return "", "", false
-}
-
-// ParsePath reads what Path wrote.
-func ParsePath(rel string) (id ID, ending string, ok bool) {
-	rest, ok := strings.CutPrefix(rel, IncidentsDir+"/")
-	if !ok {
-		return id, "", false
-	}
-	tub, file, ok := strings.Cut(rest, "/")
-	if !ok || !ValidTub(tub) {
-		return id, "", false
-	}
-	name, ending, ok := splitEnding(file)
-	return ID{tub, name}, ending, ok
-}
-
-// ValidTub reports whether s has the form of a TubID, which every peer's proved
-// identity has: it is a directory's name here.
-func ValidTub(s string) bool {
-	return len(s) == 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
-}
-
-// Archive is the incidents of a gatherer's directory:
-//
-//	incidents/TUBID/NAME.flog.zst   one incident, as TUBID gave it
-//	incidents/TUBID/latest          the name up to which all is here
-//	incidents/TUBID/also            what TUBID offered that is here under another Tub
-//
-// The files are the truth; what is in memory is found again at start.
+// Archive is the incidents in a gatherer's directory. Its methods may be called
+// from any goroutine, except that only one at a time may write what belongs to
+// one TubID or to one incident.
 type Archive struct {
 	dir *durable.Dir
 
+	listing sync.Mutex          // held while lists in classified/ are written
+	pending map[Stored][]string // what pendingFile says; guarded by listing
+
+	replacing sync.Mutex // held while a stored incident is replaced, or a mark of that removed
+
 	mu sync.Mutex
-	t  archiveTables // guarded by mu
+	t  index // guarded by mu
 }
 
-type archiveTables struct {
-	files  map[ID]string       // ending of each stored incident
-	tubs   map[string][]string // Tubs under which an incident of this name is Stored
-	latest map[string]string   // of each Tub
-	also   map[ID][]string
+// index is what the files say.
+type index struct {
+	incidents map[ID]entry
+	tubs      map[string][]string // TubIDs under which an incident of this name is stored
+	latest    map[string]string   // by TubID
+	also      map[ID][]string     // other TubIDs that offered the incident
+	lists     sharedLists
+	grown     int // the number of the last replacement
 }
 
-func (t *archiveTables) addAlso(tub string, id ID) {
+// entry is what the files say of one incident.
+type entry struct {
+	ending     string
+	categories []string // sorted; shared with other entries, as published is
+	published  []string // sorted
+	grown      int      // see State
+	unsure     bool     // listing it has failed half way
+}
+
+// State is what the archive knows of a stored incident. The slices must not be
+// changed.
+type State struct {
+	Stored
+	Categories []string // sorted; empty until it is classified
+	Published  []string // the targets that have acknowledged it, sorted
+
+	// Grown is not 0 if the file has been replaced by a longer one and has not
+	// been classified since. It tells one replacement from the next.
+	Grown int
+}
+
+func (t *index) state(id ID) State {
+	e := t.incidents[id]
+	return State{Stored{id, e.ending}, e.categories, e.published, e.grown}
+}
+
+// change changes the entry of a stored incident.
+func (t *index) change(id ID, f func(e *entry)) {
+	if e, ok := t.incidents[id]; ok {
+		f(&e)
+		t.incidents[id] = e
+	}
+}
+
+func (t *index) add(s Stored) {
+	e, ok := t.incidents[s.ID]
+	if !ok {
+		t.tubs[s.Name] = append(t.tubs[s.Name], s.Tub)
+	}
+	e.ending = s.Ending
+	t.incidents[s.ID] = e
+}
+
+func (t *index) addAlso(tub string, id ID) {
 	if !slices.Contains(t.also[id], tub) {
 		t.also[id] = append(t.also[id], tub)
 	}
 }
 
-func (t *archiveTables) add(s Stored) {
-	if _, ok := t.files[s.ID]; !ok {
-		t.tubs[s.Name] = append(t.tubs[s.Name], s.Tub)
+// sharedLists are lists of texts that many incidents have in common: few rules
+// make few combinations of categories.
+type sharedLists map[string][]string
+
+// with returns list, which is sorted, with text in it.
+func (l sharedLists) with(list []string, text string) []string {
+	i, found := slices.BinarySearch(list, text)
+	if found {
+		return list
 	}
-	t.files[s.ID] = s.Ending
+	longer := slices.Insert(slices.Clone(list), i, text)
+	key := strings.Join(longer, "\x00") // no name of a file and no target contains it
+	if shared, ok := l[key]; ok {
+		return shared
+	}
+	l[key] = longer
+	return longer
 }
 
-// Open finds what is Stored below dir. A file that has no business
-// there is left alone.
-func Open(dir *durable.Dir) (*Archive, error) {
-	a := &Archive{dir: dir, t: archiveTables{
-		files: map[ID]string{}, tubs: map[string][]string{}, latest: map[string]string{},
-		also: map[ID][]string{},
-	}}
-	if err := dir.Mkdir(IncidentsDir); err != nil {
-		return nil, fmt.Errorf("archive: %w", err)
+// Create makes the ledgers of a new directory: everything that will be stored in it
+// is to be published. It does nothing if incidents may have been stored before.
+func Create(dir *durable.Dir) error {
+	if _, err := dir.Lstat(incidentsDir); !errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	tubs, err := dir.ReadDir(IncidentsDir)
+	if err := createLedgers(dir, nil); err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	return nil
+}
+
+// Open reads what is stored in dir, the gatherer's directory, and completes what
+// a killed gatherer began. It needs exclusive use of the directory. It ignores
+// files that it does not recognize.
+//
+// A directory without ledgers was made by the original: what is stored in it
+// counts as published.
+func Open(dir *durable.Dir) (*Archive, error) {
+	a := &Archive{dir: dir, pending: map[Stored][]string{}, t: index{
+		incidents: map[ID]entry{}, tubs: map[string][]string{}, latest: map[string]string{}, also: map[ID][]string{},
+		lists: sharedLists{},
+	}}
+	for _, name := range []string{incidentsDir, classifiedDir} {
+		if err := dir.Mkdir(name); err != nil {
+			return nil, fmt.Errorf("archive: %w", err)
+		}
+	}
+	tubs, err := dir.ReadDir(incidentsDir)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
 	for _, tub := range tubs {
-		if !tub.IsDir() || !ValidTub(tub.Name()) {
-			continue
-		}
-		at := path.Join(IncidentsDir, tub.Name())
-		files, err := dir.ReadDir(at)
-		if err != nil {
-			return nil, fmt.Errorf("archive: %w", err)
-		}
-		for _, file := range files {
-			name, ending, ok := splitEnding(file.Name())
-			switch {
-			case durable.IsTemporary(file.Name()) && strings.HasPrefix(file.Name(), "incident"):
-				dir.Remove(path.Join(at, file.Name())) // of a store that was cut short
-			case !ok || !file.Type().IsRegular():
-			default:
-				s := Stored{ID{tub.Name(), name}, ending}
-				if have, ok := a.t.files[s.ID]; ok && slices.Index(endings, have) < slices.Index(endings, ending) {
-					continue
-				}
-				a.t.add(s)
+		if tub.IsDir() && ValidTub(tub.Name()) {
+			if err := a.readTub(tub.Name()); err != nil {
+				return nil, fmt.Errorf("archive: %w", err)
 			}
 		}
-		text, err := dir.ReadFile(path.Join(at, latestFile))
-		if latest := strings.TrimSpace(string(text)); err == nil && incident.ValidName(latest) {
-			a.t.latest[tub.Name()] = latest
-		}
-		err = dir.EachLine(path.Join(at, alsoFile), func(line string) {
-			if id, _, ok := ParsePath(line); ok {
-				a.t.addAlso(tub.Name(), id)
-			}
-		})
-		if err != nil {
+	}
+	for _, read := range []func() error{a.readClassified, a.finishPending, a.openLedgers} {
+		if err := read(); err != nil {
 			return nil, fmt.Errorf("archive: %w", err)
 		}
 	}
 	return a, nil
 }
 
-// All returns what is Stored, ordered by Tub and name.
-func (a *Archive) All() []Stored {
+// readTub reads the directory of a TubID into the index.
+func (a *Archive) readTub(tub string) error {
+	at := path.Join(incidentsDir, tub)
+	files, err := a.dir.ReadDir(at)
+	if err != nil {
+		return err
+	}
+	var grown []ID
+	for _, file := range files {
+		if !file.Type().IsRegular() {
+			continue
+		}
+		if durable.IsTemporary(file.Name()) && strings.HasPrefix(file.Name(), "incident") {
+			a.dir.Remove(path.Join(at, file.Name())) // of a store that was cut short
+			continue
+		}
+		if name, ok := strings.CutSuffix(file.Name(), grownEnding); ok {
+			grown = append(grown, ID{tub, name})
+			continue
+		}
+		name, ending, ok := splitEnding(file.Name())
+		if !ok {
+			continue
+		}
+		s := Stored{ID{tub, name}, ending}
+		have, ok := a.t.incidents[s.ID]
+		if !ok || slices.Index(endings, ending) < slices.Index(endings, have.ending) {
+			a.t.add(s)
+		}
+	}
+	for _, id := range grown {
+		a.t.change(id, func(e *entry) {
+			a.t.grown++
+			e.grown = a.t.grown
+		})
+	}
+	return a.readOffers(tub)
+}
+
+// Len returns how many incidents are stored.
+func (a *Archive) Len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	list := make([]Stored, 0, len(a.t.files))
-	for id, ending := range a.t.files {
-		list = append(list, Stored{id, ending})
+	return len(a.t.incidents)
+}
+
+// State returns what the archive knows of an incident; ok is false if it is not
+// stored.
+func (a *Archive) State(id ID) (s State, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok = a.t.incidents[id]
+	return a.t.state(id), ok
+}
+
+// Next returns the first limit incidents after the one given that match, ordered
+// by TubID and name. It looks at all incidents: match should be fast, and must not
+// call the Archive.
+func (a *Archive) Next(after ID, limit int, match func(State) bool) []Stored {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []Stored
+	first := func() {
+		slices.SortFunc(list, func(x, y Stored) int { return x.Compare(y.ID) })
+		list = list[:min(len(list), limit)]
 	}
-	slices.SortFunc(list, func(x, y Stored) int {
-		return cmp.Or(cmp.Compare(x.Tub, y.Tub), cmp.Compare(x.Name, y.Name))
-	})
+	for id, e := range a.t.incidents {
+		if id.Compare(after) <= 0 || !match(a.t.state(id)) {
+			continue
+		}
+		if len(list) >= 2*limit {
+			first()
+		}
+		list = append(list, Stored{id, e.ending})
+	}
+	first()
 	return list
 }
 
-// Find returns the stored incident id, if it is there.
-func (a *Archive) Find(id ID) (Stored, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	ending, ok := a.t.files[id]
-	return Stored{id, ending}, ok
-}
-
-// Elsewhere returns the incidents of this name that other Tubs than tub gave.
+// Elsewhere returns the incidents of this name that are stored under other TubIDs
+// than tub.
 func (a *Archive) Elsewhere(tub, name string) []Stored {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var list []Stored
 	for _, other := range a.t.tubs[name] {
 		if other != tub {
-			id := ID{other, name}
-			list = append(list, Stored{id, a.t.files[id]})
+			list = append(list, a.t.state(ID{other, name}).Stored)
 		}
 	}
 	return list
 }
 
-// Latest returns the name from which on tub's incidents are to be asked for,
-// "" for all.
-func (a *Archive) Latest(tub string) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.t.latest[tub]
-}
+// grownEnding is that of an empty file beside an incident, which is there from
+// before its file is replaced until the new one is classified. It cannot be the
+// ending of an attachment: see incident.ValidAttachment.
+const grownEnding = ".flog.grown"
 
-// SetLatest notes that all of tub's incidents up to name are here. It never
-// goes back.
-func (a *Archive) SetLatest(tub, name string) error {
-	if name <= a.Latest(tub) {
-		return nil
-	}
-	if err := a.dir.WriteFile(path.Join(IncidentsDir, tub, latestFile), []byte(name+"\n"), 0o600); err != nil {
-		return fmt.Errorf("archive: %w", err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.t.latest[tub] = name
-	return nil
-}
-
-// AddTub makes the directory of a Tub.
-func (a *Archive) AddTub(tub string) error {
-	if err := a.dir.Mkdir(path.Join(IncidentsDir, tub)); err != nil {
-		return fmt.Errorf("archive: %w", err)
-	}
-	return nil
-}
-
-// SetAlso notes that tub offered the incident s, which is Stored under another
-// Tub: one process with a new identity offers its old incidents again. It
-// reports whether that is news.
-func (a *Archive) SetAlso(tub string, s Stored) (news bool, err error) {
-	if slices.Contains(a.AlsoTubs(s.ID), tub) {
-		return false, nil
-	}
-	if err := a.AddTub(tub); err != nil {
-		return false, err
-	}
-	if err := a.dir.AppendLines(path.Join(IncidentsDir, tub, alsoFile), s.Path()); err != nil {
-		return false, fmt.Errorf("archive: %w", err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.t.addAlso(tub, s.ID)
-	return true, nil
-}
-
-// AlsoTubs returns the Tubs under which the stored incident id was offered too.
-func (a *Archive) AlsoTubs(id ID) []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.t.also[id])
-}
-
-// Store writes the incident id durably, as it was fetched at the time now:
-// its header, and its events without their wrappers.
-func (a *Archive) Store(id ID, header event.Dict, events []event.Dict, now time.Time) (Stored, error) {
+// Store writes an incident durably: its header, and its events, which were
+// received at that time. If the incident is stored already, the new file replaces
+// the old one, and the incident counts as grown.
+func (a *Archive) Store(id ID, header event.Dict, events []event.Dict, received time.Time) (Stored, error) {
 	s := Stored{id, ".flog.zst"}
-	if err := a.AddTub(id.Tub); err != nil {
-		return s, err
+	if err := a.store(s, header, events, received); err != nil {
+		return s, fmt.Errorf("archive: store incident %q: %w", id.Name, err)
+	}
+	return s, nil
+}
+
+func (a *Archive) store(s Stored, header event.Dict, events []event.Dict, received time.Time) error {
+	if err := a.makeTub(s.Tub); err != nil {
+		return err
+	}
+	_, again := a.State(s.ID)
+	if again {
+		a.replacing.Lock()
+		defer a.replacing.Unlock()
+		if err := a.dir.WriteFile(s.markPath(), nil, 0o600); err != nil {
+			return err
+		}
 	}
 	err := a.dir.Replace(s.Path(), 0o600, func(w io.Writer) error {
-		out, err := flogfile.NewWriter(w, s.Path(), nil)
-		if err != nil {
-			return err
-		}
-		line := flogfile.AppendHeader(nil, header)
-		if _, err := out.Write(line); err != nil {
-			return err
-		}
-		var d []byte
-		for _, dict := range events {
-			d = event.FromDict(dict).AppendJSON(d[:0])
-			line = flogfile.AppendEvent(line[:0], id.Tub, now, d)
-			if _, err := out.Write(line); err != nil {
-				return err
-			}
-		}
-		return out.Close()
+		return writeIncident(w, s, header, events, received)
 	})
 	if err != nil {
-		return s, fmt.Errorf("archive: store incident %q: %w", id.Name, err)
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.t.add(s)
-	return s, nil
+	if again {
+		a.t.grown++
+		a.t.change(s.ID, func(e *entry) { e.grown = a.t.grown })
+	}
+	return nil
 }
 
-// StoreAttachment writes an attachment of the incident id durably, as
-// incidents/TUBID/NAME.ATTACHMENT, with what write writes.
-func (a *Archive) StoreAttachment(id ID, attachment string, write func(io.Writer) error) error {
-	if err := a.AddTub(id.Tub); err != nil {
+func writeIncident(w io.Writer, s Stored, header event.Dict, events []event.Dict, received time.Time) error {
+	out, err := flogfile.NewWriter(w, s.Path(), nil)
+	if err != nil {
 		return err
 	}
-	return a.dir.Replace(path.Join(IncidentsDir, id.Tub, id.Name+"."+attachment), 0o600, write)
+	line := flogfile.AppendHeader(nil, header)
+	if _, err := out.Write(line); err != nil {
+		return err
+	}
+	var d []byte
+	for _, dict := range events {
+		d = event.FromDict(dict).AppendJSON(d[:0])
+		line = flogfile.AppendEvent(line[:0], s.Tub, received, d)
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	return out.Close()
 }
+
+// forgetGrown removes the mark of the replacement with that number, unless
+// another has followed it.
+func (a *Archive) forgetGrown(id ID, grown int) error {
+	a.replacing.Lock()
+	defer a.replacing.Unlock()
+	if now, _ := a.State(id); now.Grown != grown {
+		return nil
+	}
+	if err := a.dir.Remove(Stored{ID: id}.markPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// A mark that a power cut brings back costs one more classification.
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.t.change(id, func(e *entry) { e.grown = 0 })
+	return nil
+}
+
+// StoreAttachment writes an attachment of an incident durably; write writes its
+// content. The name must be valid: see incident.ValidAttachment.
+func (a *Archive) StoreAttachment(id ID, name string, write func(w io.Writer) error) error {
+	err := a.makeTub(id.Tub)
+	if err == nil {
+		err = a.dir.Replace(path.Join(incidentsDir, id.Tub, id.Name+"."+name), 0o600, write)
+	}
+	if err != nil {
+		return fmt.Errorf("archive: store attachment %q: %w", name, err)
+	}
+	return nil
+}
+
+func (a *Archive) makeTub(tub string) error { return a.dir.Mkdir(path.Join(incidentsDir, tub)) }

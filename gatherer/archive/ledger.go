@@ -1,70 +1,72 @@
 package archive
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// The ledgers of a gatherer's directory: append-only, a relative name and a
-// target a line, written after the target has acknowledged.
+// The ledgers. A line is a path, a space and a target, and is written after the
+// target has acknowledged the incident.
 const (
-	PublishedFile = "published" // on NATS; the target is a subject up to its category
+	publishedFile = "published" // on NATS; the target is incident.CategorySubject
 	toldFile      = "told"      // to people
 )
 
-// EveryTarget stands for all targets: the incidents that an original gatherer
-// left have it, because whoever wanted to know of them does.
+// EveryTarget stands for all targets: what an original gatherer has stored counts
+// as known to everybody.
 const EveryTarget = "*"
 
-// StartLedgers makes the ledgers of a directory that holds no incidents yet.
-func StartLedgers(dir *durable.Dir) error {
-	for _, name := range []string{PublishedFile, toldFile} {
-		if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := dir.WriteFile(name, nil, 0o600); err != nil {
-			return fmt.Errorf("archive: %w", err)
-		}
+// openLedgers makes missing ledgers and reads `published` into the index.
+func (a *Archive) openLedgers() error {
+	if err := createLedgers(a.dir, a.t.incidents); err != nil {
+		return err
 	}
-	return nil
-}
-
-// AdoptLedgers makes the ledgers that a directory lacks, with all its incidents
-// in them: a directory without ledgers was not made by Create, so it comes from
-// the original, and what it holds counts as published and told.
-func AdoptLedgers(dir *durable.Dir, incidents []Stored) error {
-	var text strings.Builder
-	for _, inc := range incidents {
-		fmt.Fprintf(&text, "%s %s\n", inc.Path(), EveryTarget)
-	}
-	for _, name := range []string{PublishedFile, toldFile} {
-		if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := dir.WriteFile(name, []byte(text.String()), 0o600); err != nil {
-			return fmt.Errorf("archive: %w", err)
-		}
-	}
-	return nil
-}
-
-// ReadLedger returns which targets the ledger name has for each incident.
-func ReadLedger(dir *durable.Dir, name string) (map[ID][]string, error) {
-	targets := map[ID][]string{}
-	err := dir.EachLine(name, func(line string) {
+	return a.dir.EachLine(publishedFile, func(line string) {
 		rel, target, _ := strings.Cut(line, " ")
-		id, _, ok := ParsePath(rel)
-		if ok && !slices.Contains(targets[id], target) {
-			targets[id] = append(targets[id], target)
+		if s, ok := ParsePath(rel); ok && !strings.Contains(target, "\x00") {
+			a.t.addPublished(s.ID, target)
 		}
 	})
-	if err != nil {
-		return nil, fmt.Errorf("archive: %w", err)
+}
+
+// createLedgers makes the ledgers that dir lacks, with these incidents in them.
+func createLedgers(dir *durable.Dir, incidents map[ID]entry) error {
+	for _, name := range []string{publishedFile, toldFile} {
+		if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		err := dir.Replace(name, 0o600, func(w io.Writer) error {
+			out := bufio.NewWriter(w)
+			for id, e := range incidents {
+				fmt.Fprintf(out, "%s %s\n", Stored{id, e.ending}.Path(), EveryTarget)
+			}
+			return out.Flush()
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return targets, nil
+	return nil
+}
+
+func (t *index) addPublished(id ID, target string) {
+	t.change(id, func(e *entry) { e.published = t.lists.with(e.published, target) })
+}
+
+// AddPublished notes durably that a target has acknowledged an incident. Only one
+// goroutine at a time may call it.
+func (a *Archive) AddPublished(s Stored, target string) error {
+	if err := a.dir.AppendLines(publishedFile, s.Path()+" "+target); err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.t.addPublished(s.ID, target)
+	return nil
 }

@@ -3,17 +3,90 @@ package archive
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// Summarize reads the stored incident s.
-func (a *Archive) Summarize(s Stored) (*incident.Summary, error) {
+// OpenFile opens the file of a stored incident for reading.
+func (a *Archive) OpenFile(s Stored) (durable.File, error) {
 	f, err := a.dir.Open(s.Path())
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	return f, nil
+}
+
+// Trigger identifies the trigger of an incident. With the incident's name it
+// identifies the incident, whichever publisher offers it.
+type Trigger struct {
+	Incarnation string
+	Num         event.Num // event.NoNum if the trigger has no number
+}
+
+// TriggerOf returns what identifies a trigger event.
+func TriggerOf(ev *event.Event) Trigger {
+	num, ok := ev.Num()
+	if !ok {
+		num = event.NoNum
+	}
+	return Trigger{ev.Incarnation(), num}
+}
+
+// Known reports whether t identifies anything: an event of another program may
+// lack either part.
+func (t Trigger) Known() bool { return t.Incarnation != "" && t.Num != event.NoNum }
+
+// Trigger returns what identifies the trigger of a stored incident.
+func (a *Archive) Trigger(s Stored) (Trigger, error) {
+	f, err := a.OpenFile(s)
+	if err != nil {
+		return Trigger{}, err
+	}
+	defer f.Close()
+	in, err := flogfile.NewReader(f, s.Path())
+	if err != nil {
+		return Trigger{}, err
+	}
+	defer in.Close()
+	line, err := in.Next()
+	if err != nil {
+		return Trigger{}, err
+	}
+	return TriggerOf(incident.HeaderTrigger(line.Header())), nil
+}
+
+// ErrNameTaken is the error of [Archive.Longer] if the two are not the same
+// incident.
+var ErrNameTaken = errors.New("archive: another incident of this name is stored")
+
+// Longer reports whether an incident that was fetched again, with this header and
+// number of events, is to replace the stored one: it has more events, or the
+// stored one cannot be read. An incident with another trigger is another one.
+func (a *Archive) Longer(s Stored, header event.Dict, events int) (bool, error) {
+	f, err := a.OpenFile(s)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	storedHeader, stored, err := readIncident(f, s.Path())
+	if err != nil {
+		return true, nil
+	}
+	if TriggerOf(incident.HeaderTrigger(storedHeader)) != TriggerOf(incident.HeaderTrigger(header)) {
+		return false, ErrNameTaken
+	}
+	return events > stored, nil
+}
+
+// Summary reads a stored incident and returns what is published of it.
+func (a *Archive) Summary(s Stored) (*incident.Summary, error) {
+	f, err := a.OpenFile(s)
 	if err != nil {
 		return nil, err
 	}
@@ -21,24 +94,26 @@ func (a *Archive) Summarize(s Stored) (*incident.Summary, error) {
 	hash := sha256.New()
 	size, err := io.Copy(hash, f)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("archive: %w", err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("archive: %w", err)
 	}
 	header, events, err := readIncident(f, s.Path())
 	if err != nil {
 		return nil, err
 	}
+	state, _ := a.State(s.ID)
 	sum := incident.NewSummary(s.Name, header, events)
-	sum.Tubs = append([]string{s.Tub}, a.AlsoTubs(s.ID)...)
+	sum.Tubs = append([]string{s.Tub}, a.Also(s.ID)...)
+	sum.Categories = state.Categories
 	sum.File, sum.Size, sum.SHA256 = s.Path(), size, hex.EncodeToString(hash.Sum(nil))
 	sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
 	return sum, nil
 }
 
-// readIncident reads an incident file to its end and returns its header and how
-// many events it has. Of a damaged one it returns what is readable.
+// readIncident reads an incident file to its end and returns its header and the
+// number of its events. Of a damaged file it returns what can be read.
 func readIncident(r io.Reader, name string) (header event.Dict, events int, err error) {
 	in, err := flogfile.NewReader(r, name)
 	if err != nil {
@@ -49,7 +124,7 @@ func readIncident(r io.Reader, name string) (header event.Dict, events int, err 
 		line, err := in.Next()
 		if err != nil {
 			if header == nil {
-				return nil, 0, fmt.Errorf("%s: no header can be read: %w", name, err)
+				return nil, 0, fmt.Errorf("archive: %s: no header can be read: %w", name, err)
 			}
 			return header, events, nil
 		}
@@ -60,54 +135,4 @@ func readIncident(r io.Reader, name string) (header event.Dict, events int, err 
 			events++
 		}
 	}
-}
-
-// Trigger returns by what the trigger of the stored incident s is known.
-func (a *Archive) Trigger(s Stored) (incarnation string, num event.Num, err error) {
-	f, err := a.dir.Open(s.Path())
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	in, err := flogfile.NewReader(f, s.Path())
-	if err != nil {
-		return "", 0, err
-	}
-	defer in.Close()
-	line, err := in.Next()
-	if err != nil {
-		return "", 0, err
-	}
-	incarnation, num = Identity(incident.HeaderTrigger(line.Header()))
-	return incarnation, num, nil
-}
-
-// Longer reports whether an incident that was fetched again has more events
-// than the stored s. One with another trigger is another incident, which does
-// not take its place.
-func (a *Archive) Longer(s Stored, header event.Dict, events int) (longer, another bool, err error) {
-	f, err := a.dir.Open(s.Path())
-	if err != nil {
-		return false, false, err
-	}
-	defer f.Close()
-	have, n, err := readIncident(f, s.Path())
-	if err != nil {
-		return true, false, nil // what is here cannot be read: any other is better
-	}
-	incarnation, num := Identity(incident.HeaderTrigger(have))
-	newIncarnation, newNum := Identity(incident.HeaderTrigger(header))
-	if incarnation != newIncarnation || num != newNum {
-		return false, true, nil
-	}
-	return events > n, false, nil
-}
-
-// Identity returns by what a trigger is known, wherever it turns up.
-func Identity(trigger *event.Event) (incarnation string, num event.Num) {
-	num, ok := trigger.Num()
-	if !ok {
-		num = event.NoNum
-	}
-	return trigger.Incarnation(), num
 }

@@ -31,7 +31,7 @@ type Config struct {
 
 // Sink takes over the incidents that are stored.
 type Sink interface {
-	Stored(s archive.Stored, grown bool)
+	Stored(s archive.Stored)
 }
 
 // Collector serves the publishers that offer themselves.

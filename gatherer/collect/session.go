@@ -72,12 +72,11 @@ type announcements struct {
 
 // announcement is one incident that can be fetched.
 type announcement struct {
-	name        string
-	incarnation string    // with num: which event is its trigger
-	num         event.Num // NoNum if the trigger has none
-	live        bool      // announced when it was complete, not in the catch-up
-	again       bool      // fetched before, when it may not have been complete
-	due         time.Time // not before
+	name    string
+	trigger archive.Trigger
+	live    bool      // announced when it was complete, not in the catch-up
+	again   bool      // fetched before, when it may not have been complete
+	due     time.Time // not before
 }
 
 // run gathers from the publisher until ctx is done, which is when the
@@ -204,9 +203,9 @@ func (p *Session) newIncident(c *rpc.Call) (any, error) {
 		p.log.Warn("refused an incident's name", "incident", fmt.Sprintf("%.200q", args[0]))
 		return nil, rpc.Errorf("builtins.ValueError", "this is no name of an incident")
 	}
-	a := &announcement{name: name, num: event.NoNum}
+	a := &announcement{name: name, trigger: archive.Trigger{Num: event.NoNum}}
 	if trigger, ok := args[1].(event.Dict); ok {
-		a.incarnation, a.num = archive.Identity(event.FromDict(trigger))
+		a.trigger = archive.TriggerOf(event.FromDict(trigger))
 	}
 	p.mu.Lock()
 	p.t.add(a, p.c.cfg.MaxOffers)
@@ -316,7 +315,7 @@ var errGone = errors.New("the publisher does not have it any more")
 // fetch brings one incident here, or sees to it that it is tried again.
 func (p *Session) fetch(ctx context.Context, a *announcement) {
 	id := archive.ID{Tub: p.tub, Name: a.name}
-	have, stored := p.c.cfg.Archive.Find(id)
+	have, stored := p.c.cfg.Archive.State(id)
 	p.mu.Lock()
 	newest := a.name >= p.t.newest && a.name > p.t.latest
 	p.mu.Unlock()
@@ -334,7 +333,7 @@ func (p *Session) fetch(ctx context.Context, a *announcement) {
 		return
 	}
 
-	err := p.bring(ctx, a, have, stored)
+	err := p.bring(ctx, a, have.Stored, stored)
 	switch {
 	case err == nil, errors.Is(err, errGone):
 		if err != nil {
@@ -379,9 +378,10 @@ func (p *Session) bring(ctx context.Context, a *announcement, have archive.Store
 		return err
 	}
 	if stored {
-		longer, another, err := p.c.cfg.Archive.Longer(have, header, len(events))
-		if another {
+		longer, err := p.c.cfg.Archive.Longer(have, header, len(events))
+		if errors.Is(err, archive.ErrNameTaken) {
 			p.log.Warn("another incident of a name that is taken", "incident", a.name)
+			return nil
 		}
 		if err != nil || !longer {
 			return err
@@ -395,7 +395,7 @@ func (p *Session) bring(ctx context.Context, a *announcement, have archive.Store
 		return err
 	}
 	p.log.Info("incident stored", "incident", a.name, "events", len(events))
-	p.c.cfg.Sink.Stored(s, stored)
+	p.c.cfg.Sink.Stored(s)
 	return nil
 }
 
@@ -403,11 +403,11 @@ func (p *Session) bring(ctx context.Context, a *announcement, have archive.Store
 // notes that this one offered it too.
 func (p *Session) storedElsewhere(a *announcement) bool {
 	for _, s := range p.c.cfg.Archive.Elsewhere(p.tub, a.name) {
-		incarnation, num, err := p.c.cfg.Archive.Trigger(s)
-		if err != nil || incarnation != a.incarnation || num != a.num || a.num == event.NoNum || a.incarnation == "" {
+		trigger, err := p.c.cfg.Archive.Trigger(s)
+		if err != nil || trigger != a.trigger || !trigger.Known() {
 			continue
 		}
-		news, err := p.c.cfg.Archive.SetAlso(p.tub, s)
+		news, err := p.c.cfg.Archive.AddAlso(p.tub, s)
 		if err != nil {
 			p.log.Error("note an incident known from another Tub", "incident", a.name, "err", err)
 			return false
@@ -429,11 +429,7 @@ func (p *Session) settle(name string) {
 	if mark == p.c.cfg.Archive.Latest(p.tub) {
 		return
 	}
-	err := p.c.cfg.Archive.AddTub(p.tub)
-	if err == nil {
-		err = p.c.cfg.Archive.SetLatest(p.tub, mark)
-	}
-	if err != nil {
+	if err := p.c.cfg.Archive.SetLatest(p.tub, mark); err != nil {
 		p.log.Error("note the latest incident", "incident", mark, "err", err)
 		return
 	}

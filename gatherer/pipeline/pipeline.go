@@ -19,7 +19,6 @@ import (
 type Config struct {
 	Dir       *durable.Dir
 	Archive   *archive.Archive
-	Listing   *archive.Listing
 	Bus       *bus.Bus        // nil: nothing is published
 	MaxObject int64           // bytes; larger files are not put into the object store
 	Stopping  <-chan struct{} // closed when Stored is to give up
@@ -61,30 +60,24 @@ func (p *Pipeline) Reload() { p.rules.reload() }
 // Resume classifies the incidents that no file of classified/ names, and queues
 // for publication those whose ledger lacks an acknowledgement.
 func (p *Pipeline) Resume(ctx context.Context) error {
-	listed, err := p.cfg.Listing.Read()
-	if err != nil {
-		return err
-	}
-	published, err := archive.ReadLedger(p.cfg.Dir, archive.PublishedFile)
-	if err != nil {
-		return err
-	}
-	all := p.cfg.Archive.All()
-	p.log.Info("classifying stored incidents", "stored", len(all), "classified", len(listed))
+	all := p.cfg.Archive.Next(archive.ID{}, p.cfg.Archive.Len(), func(archive.State) bool { return true })
+	p.log.Info("classifying stored incidents", "stored", len(all))
 	anew := 0
 	for _, s := range all {
 		if ctx.Err() != nil {
 			return nil
 		}
-		categories, ok := listed[s.ID]
-		if !ok {
+		state, _ := p.cfg.Archive.State(s.ID)
+		categories := state.Categories
+		if len(categories) == 0 || state.Grown != 0 {
+			var err error
 			if categories, err = p.classify(s); err != nil {
 				p.log.Error("classify incident", "incident", s.Name, "tub", s.Tub, "err", err)
 				continue
 			}
 			anew++
 		}
-		p.announce(s, categories, published[s.ID])
+		p.announce(s, categories, state.Published)
 	}
 	p.log.Info("stored incidents are classified", "anew", anew)
 	return nil
@@ -106,70 +99,36 @@ func (p *Pipeline) announce(s archive.Stored, categories, acknowledged []string)
 	p.announcer.add(n)
 }
 
-// classify runs the rules over the stored incident s and lists it.
+// classify runs the rules over the stored incident s and lists it; it returns all
+// its categories.
 func (p *Pipeline) classify(s archive.Stored) ([]string, error) {
+	before, _ := p.cfg.Archive.State(s.ID)
 	categories, err := p.rules.classify(s)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.cfg.Listing.Add(s, categories); err != nil {
+	if len(before.Categories) > 0 {
+		categories = slices.DeleteFunc(categories, func(c string) bool { return c == classify.Unknown })
+	}
+	if _, err := p.cfg.Archive.Classify(s, categories, before.Grown); err != nil {
 		return nil, err
 	}
 	p.log.Info("incident classified", "incident", s.Name, "tub", s.Tub, "categories", categories)
-	return categories, nil
+	state, _ := p.cfg.Archive.State(s.ID)
+	return state.Categories, nil
 }
 
-// Stored takes over the stored incident s. If grown is true, it was stored before
-// with fewer events.
-func (p *Pipeline) Stored(s archive.Stored, grown bool) {
-	if grown {
-		p.grown(s)
-	} else {
-		p.arrived(s)
-	}
-}
-
-// arrived classifies and publishes the incident s that was just stored, also
-// if its publisher has gone meanwhile. What fails, on a full disk, is tried
-// until the gatherer stops: the next start finds what is missing then.
-func (p *Pipeline) arrived(s archive.Stored) {
+// Stored takes over the stored incident s: it classifies and publishes it, also if
+// its publisher has gone meanwhile. What fails, on a full disk, is tried until the
+// gatherer stops: the next start finds what is missing then.
+func (p *Pipeline) Stored(s archive.Stored) {
 	p.untilDone("classify incident; it is tried again", s, func() error {
+		before, _ := p.cfg.Archive.State(s.ID)
 		categories, err := p.classify(s)
 		if err == nil {
-			p.announce(s, categories, nil)
+			p.announce(s, categories, before.Published)
 		}
 		return err
-	})
-}
-
-// grown classifies anew the incident s, which is here in full only now, and
-// lists and publishes it under what that adds.
-func (p *Pipeline) grown(s archive.Stored) {
-	p.untilDone("classify incident that has grown; it is tried again", s, func() error {
-		categories, err := p.rules.classify(s)
-		if err != nil {
-			return err
-		}
-		listed, err := p.cfg.Listing.Read()
-		if err != nil {
-			return err
-		}
-		had := listed[s.ID]
-		more := slices.DeleteFunc(categories, func(c string) bool {
-			return slices.Contains(had, c) || c == classify.Unknown && len(had) > 0
-		})
-		if len(more) == 0 {
-			return nil
-		}
-		if err := p.cfg.Listing.Add(s, more); err != nil {
-			return err
-		}
-		all := append(slices.Clone(had), more...)
-		slices.Sort(all)
-		if p.cfg.Bus != nil {
-			p.announcer.add(notice{Stored: s, categories: more, all: all})
-		}
-		return nil
 	})
 }
 

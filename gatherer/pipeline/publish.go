@@ -97,7 +97,7 @@ func (a *announcer) run(ctx context.Context) {
 func (a *announcer) publish(ctx context.Context, n notice) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	sum, err := a.p.cfg.Archive.Summarize(n.Stored)
+	sum, err := a.p.cfg.Archive.Summary(n.Stored)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 		if err := a.p.cfg.Bus.Publish(ctx, subject, payload); err != nil {
 			return fmt.Errorf("%s: %w", subject, err)
 		}
-		if err := a.p.cfg.Dir.AppendLines(archive.PublishedFile, n.Path()+" "+target); err != nil {
+		if err := a.p.cfg.Archive.AddPublished(n.Stored, target); err != nil {
 			return err
 		}
 		a.log.Info("incident published", "subject", subject)
@@ -121,7 +121,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 }
 
 func (a *announcer) putObject(ctx context.Context, s archive.Stored, sum *incident.Summary) error {
-	f, err := a.p.cfg.Dir.Open(s.Path())
+	f, err := a.p.cfg.Archive.OpenFile(s)
 	if err != nil {
 		return err
 	}
