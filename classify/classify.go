@@ -23,10 +23,11 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/incident"
 )
 
 // Unknown is the category of an incident that no rule matches.
-const Unknown = "unknown"
+const Unknown = incident.Unclassified
 
 // maxOverruns is how often in a row a rule may run over its limits before it is
 // switched off; taste.

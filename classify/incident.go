@@ -11,14 +11,20 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Open reads the header of an incident file. Its events are read, from the same
-// file, only if a rule asks for them. Close ends that. The error is of
-// [flogfile.Open], or says that the file is no incident.
+// Open opens an incident file and reads its header. Its events are read, from the
+// same file, only if a rule asks for them. Close ends that. The error is of
+// [flogfile.Open], or says that the file is not an incident.
 func Open(name string) (*File, error) {
 	r, err := flogfile.Open(name)
 	if err != nil {
 		return nil, err
 	}
+	return NewFile(name, r)
+}
+
+// NewFile is [Open] for a file of that name that is open already. The File owns
+// r: its Close, and an error, closes r.
+func NewFile(name string, r *flogfile.Reader) (*File, error) {
 	f := &File{r: r}
 	f.Name = name
 	f.Tub = tubOf(name)
