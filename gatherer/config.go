@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -54,9 +55,9 @@ type logSettings struct {
 	MaxEvent     size     `toml:"max_event"`
 }
 
-func (s logSettings) config() eventlog.Config {
+func (s logSettings) config(log *slog.Logger) eventlog.Config {
 	return eventlog.Config{
-		Rotate: time.Duration(s.Rotate), Compress: s.Compress, SyncInterval: time.Duration(s.SyncInterval),
+		Rotate: time.Duration(s.Rotate), Compress: s.Compress, SyncInterval: time.Duration(s.SyncInterval), Log: log,
 	}
 }
 

@@ -214,7 +214,7 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 		}
 	}
 	if g.settings.does(jobLogs) {
-		if g.logs, err = eventlog.Open(g.dir, g.settings.Logs.config(), g.log, time.Now()); err != nil {
+		if g.logs, err = eventlog.Open(g.dir, g.settings.Logs.config(g.log), time.Now()); err != nil {
 			return err
 		}
 		loops.Go(func() { g.logs.Run(background) })

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/internal/durable"
+	"github.com/flogtool/flogtool/internal/durable/durabletest"
 	"github.com/flogtool/flogtool/internal/testwait"
 )
 
@@ -34,7 +35,7 @@ func openTestDir(t *testing.T) *durable.Dir {
 
 func openTestLog(t *testing.T, dir *durable.Dir, compress string, now time.Time) *Log {
 	t.Helper()
-	l, err := Open(dir, Config{Compress: compress, SyncInterval: time.Second}, quiet, now)
+	l, err := Open(dir, Config{Compress: compress, SyncInterval: time.Second, Log: quiet}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +115,8 @@ func TestRotationsInOneSecond(t *testing.T) {
 		if i == 0 {
 			continue
 		}
-		_, end, _, _ := parseLogName(files[i-1])
-		start, _, _, _ := parseLogName(f)
+		_, end, _, _ := parseName(files[i-1])
+		start, _, _, _ := parseName(f)
 		if !start.Equal(end) {
 			t.Errorf("%s does not begin where %s ends", f, files[i-1])
 		}
@@ -144,14 +145,14 @@ func TestRestartInOneSecond(t *testing.T) {
 	if want := []int{0, 1, 2, 3}; !slices.Equal(got, want) {
 		t.Errorf("events in %q are %v, want %v", files, got, want)
 	}
-	present := 0
+	current := 0
 	for _, f := range files {
-		if strings.Contains(f, logPresent) {
-			present++
+		if strings.Contains(f, present) {
+			current++
 		}
 	}
-	if present != 1 {
-		t.Errorf("%d present files in %q, want the last one alone", present, files)
+	if current != 1 {
+		t.Errorf("%d current files in %q, want the last one alone", current, files)
 	}
 }
 
@@ -170,7 +171,7 @@ func TestTornLineIsCut(t *testing.T) {
 	}
 }
 
-// TestFullDisk: what was not written whole is not there at all, and the file
+// TestFailedWrite: what was not written whole is not there at all, and the file
 // goes on.
 func TestFailedWrite(t *testing.T) {
 	dir := openTestDir(t)
@@ -178,7 +179,7 @@ func TestFailedWrite(t *testing.T) {
 	if err := l.Write(line(1)); err != nil {
 		t.Fatal(err)
 	}
-	name := logName(l.t.start, logPresent)
+	name := fileName(l.t.start, present)
 	writable := l.t.file
 	readonly, err := dir.Open(name)
 	if err != nil {
@@ -254,6 +255,137 @@ func TestCompressionCutShort(t *testing.T) {
 	if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the plain file is still there: %v", err)
 	}
+}
+
+// TestPowerCut stops the machine at each operation of two runs that write, sync,
+// rotate and compress, and again forgets, tears or keeps what was not synced. After
+// a third run all files can be read, and each line that was synced is in them once;
+// if the process was only killed, each line that was written.
+func TestPowerCut(t *testing.T) {
+	type acknowledged struct{ written, synced []int }
+	now := time.Date(2026, 11, 22, 16, 39, 24, 0, time.UTC)
+	run := func(dir *durable.Dir, ack *acknowledged) error {
+		l, err := Open(dir, Config{Compress: Zstd, SyncInterval: time.Second, Log: quiet}, now)
+		if err != nil {
+			return err
+		}
+		write := func(l *Log) error {
+			n := len(ack.written)
+			err := l.Write(line(n))
+			if err == nil {
+				ack.written = append(ack.written, n)
+			}
+			return err
+		}
+		for i := range 2 {
+			for range 2 {
+				if err := write(l); err != nil {
+					return err
+				}
+			}
+			if i == 0 {
+				if err := l.sync(); err != nil {
+					return err
+				}
+				ack.synced = slices.Clone(ack.written)
+			}
+			if err := l.Rotate(now); err != nil {
+				return err
+			}
+			ack.synced = slices.Clone(ack.written)
+			l.compressAll(t.Context())
+		}
+		if err := write(l); err != nil {
+			return err
+		}
+		return l.close()
+	}
+	disk := durabletest.New()
+	var ack acknowledged
+	for range 2 {
+		if err := run(disk.Dir(), &ack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	operations := disk.Operations()
+	for k := 1; k <= operations; k++ {
+		for _, outcome := range durabletest.Outcomes {
+			disk := durabletest.New()
+			disk.CrashAt(k)
+			var ack acknowledged
+			for range 2 {
+				if run(disk.Dir(), &ack) != nil {
+					break
+				}
+			}
+			disk.Restart(outcome)
+			want := ack.synced
+			if outcome == durabletest.Outcomes[len(durabletest.Outcomes)-1] {
+				want = ack.written
+			}
+			l, err := Open(disk.Dir(), Config{Compress: Zstd, SyncInterval: time.Second, Log: quiet}, now)
+			if err != nil {
+				t.Fatalf("stopped at operation %d, %+v: %v", k, outcome, err)
+			}
+			l.compressAll(t.Context())
+			got, err := read(disk.Dir())
+			if err != nil {
+				t.Fatalf("stopped at operation %d, %+v: %v", k, outcome, err)
+			}
+			for _, n := range want {
+				if got[n] != 1 {
+					t.Fatalf("stopped at operation %d, %+v: %d is in the files %d times, want once", k, outcome, n, got[n])
+				}
+			}
+			for n, times := range got {
+				if times != 1 {
+					t.Fatalf("stopped at operation %d, %+v: %d is in the files %d times", k, outcome, n, times)
+				}
+			}
+		}
+	}
+	if operations < 100 {
+		t.Errorf("%d operations: this test passed over most of the work", operations)
+	}
+}
+
+// read returns how often each number is in the files of dir, all of which must be
+// whole, except that the current one has no events yet.
+func read(dir *durable.Dir) (nums map[int]int, err error) {
+	entries, err := dir.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	nums = map[int]int{}
+	for _, e := range entries {
+		if _, _, _, ok := parseName(e.Name()); !ok {
+			return nil, fmt.Errorf("file %q", e.Name())
+		}
+		f, err := dir.Open(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r, err := flogfile.NewReader(f, e.Name())
+		if err != nil {
+			return nil, err
+		}
+		defer r.Close()
+		for {
+			l, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.Name(), err)
+			}
+			if l.Kind&flogfile.KindEvent != 0 {
+				n, _ := l.Num()
+				nums[int(n)]++
+			}
+		}
+	}
+	return nums, nil
 }
 
 func TestWholeLines(t *testing.T) {
