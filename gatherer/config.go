@@ -76,10 +76,11 @@ type messagingSettings struct {
 	MaxAge       duration   `toml:"max_age"`
 }
 
-func (s messagingSettings) config() bus.Config {
+func (s messagingSettings) config(log *slog.Logger) bus.Config {
 	return bus.Config{
 		URL: s.URL, Listen: s.Listen, User: s.User, PasswordFile: s.PasswordFile,
 		MaxStore: int64(s.MaxStore), MaxAge: time.Duration(s.MaxAge),
+		Events: s.Events.from, NoEvents: s.Events.none, Log: log,
 	}
 }
 

@@ -22,7 +22,6 @@
 package gatherer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,13 +31,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/collect"
 	"github.com/flogtool/flogtool/gatherer/eventlog"
 	"github.com/flogtool/flogtool/gatherer/pipeline"
-	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -205,7 +202,7 @@ func (g *Gatherer) reload() {
 // with background, and classifies and publishes what an earlier run did not.
 func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGroup) (err error) {
 	if g.settings.NATS.Enabled {
-		if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(), g.log); err != nil {
+		if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(g.log)); err != nil {
 			return err
 		}
 		loops.Go(func() { g.bus.Run(background) })
@@ -227,7 +224,7 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	}
 	g.pipeline, err = pipeline.New(pipeline.Config{
 		Dir: g.dir, Archive: g.archive, Bus: g.bus,
-		MaxObject: int64(g.settings.NATS.MaxStore) / 4, Stopping: g.stopping, Log: g.log,
+		Stopping: g.stopping, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -277,7 +274,9 @@ func (g *Gatherer) newCollector() *collect.Collector {
 	}
 	if g.logs != nil {
 		cfg.WriteEvent = g.logs.Write
-		cfg.PublishEvent = g.publishEvent
+		if g.bus != nil {
+			cfg.PublishEvent = g.bus.PublishEvent
+		}
 	}
 	if g.archive != nil {
 		cfg.Archive, cfg.Sink = g.archive, g.pipeline
@@ -296,15 +295,6 @@ func (g *Gatherer) disconnect() {
 	if g.collector != nil {
 		g.collector.Wait()
 	}
-}
-
-// publishEvent publishes an event that was just written, if it is important
-// enough. line is its line of the file; it is not kept.
-func (g *Gatherer) publishEvent(tub string, ev *event.Event, line []byte) {
-	if g.bus == nil || g.settings.NATS.Events.none || ev.Level() < g.settings.NATS.Events.from {
-		return
-	}
-	g.bus.Event(incident.EventSubject(tub, ev.Level(), ev.Facility()), bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'})))
 }
 
 // Subscribe calls f with the subject and the payload of each message that is

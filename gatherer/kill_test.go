@@ -227,7 +227,9 @@ func TestOriginalDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer kept.Close()
-			b, err := bus.Open(kept, bus.Config{Listen: "127.0.0.1:0", MaxStore: 1 << 30, MaxAge: time.Hour}, slog.New(slog.DiscardHandler))
+			b, err := bus.Open(kept, bus.Config{
+				Listen: "127.0.0.1:0", MaxStore: 1 << 30, MaxAge: time.Hour, Log: slog.New(slog.DiscardHandler),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,20 +4,27 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
+	"github.com/flogtool/flogtool/internal/testwait"
 )
 
-var testConfig = Config{MaxStore: 1 << 30, MaxAge: 30 * 24 * time.Hour}
+var testConfig = Config{MaxStore: 1 << 30, MaxAge: 30 * 24 * time.Hour, Log: quiet}
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -37,7 +44,7 @@ func openTestBus(t *testing.T, dir *durable.Dir, change func(*Config)) *Bus {
 	if change != nil {
 		change(&cfg)
 	}
-	b, err := Open(dir, cfg, quiet)
+	b, err := Open(dir, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +59,6 @@ func TestBusPublishesOnce(t *testing.T) {
 	const subject = "flog.incident.unknown.02b4.incident-1"
 	for range 2 {
 		b := openTestBus(t, dir, nil)
-		if _, err := b.streams(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		for range 2 {
 			if err := b.Publish(t.Context(), subject, []byte("{}")); err != nil {
 				t.Fatal(err)
@@ -63,10 +67,11 @@ func TestBusPublishesOnce(t *testing.T) {
 		b.Close()
 	}
 	b := openTestBus(t, dir, nil)
-	if _, err := b.streams(t.Context()); err != nil {
+	stream, err := b.js.Stream(t.Context(), streamName)
+	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := b.stream.Info(t.Context())
+	info, err := stream.Info(t.Context())
 	if err != nil || info.State.Msgs != 1 {
 		t.Errorf("the stream has %d messages, want 1 (%v)", info.State.Msgs, err)
 	}
@@ -79,8 +84,8 @@ func TestBusObjects(t *testing.T) {
 	// The bucket has room for three of them: the last ones are there, whole.
 	names := []string{"i/1", "i/2", "i/3", "i/4", "i/5", "i/6"}
 	for _, name := range names {
-		if err := b.Put(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil {
-			t.Fatalf("put %s: %v", name, err)
+		if stored, err := b.PutObject(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil || !stored {
+			t.Fatalf("PutObject(%s) = %v, %v", name, stored, err)
 		}
 	}
 	got, err := b.store.GetBytes(t.Context(), "i/6")
@@ -90,13 +95,64 @@ func TestBusObjects(t *testing.T) {
 	if _, err := b.store.GetBytes(t.Context(), "i/1"); err == nil {
 		t.Error("the oldest file is still there: nothing has made room")
 	}
+	if stored, err := b.PutObject(t.Context(), "large", 5<<20, nil); stored || err != nil {
+		t.Errorf("PutObject of a file larger than half the store = %v, %v", stored, err)
+	}
+}
+
+// TestBusRefuses: what NATS refuses is told from NATS being away.
+func TestBusRefuses(t *testing.T) {
+	b := openTestBus(t, openTestDir(t), nil)
+	const subject = "flog.incident.a.b.c"
+	if err := b.Publish(t.Context(), subject, make([]byte, maxPayload+1)); !errors.Is(err, nats.ErrMaxPayload) || unavailable(err) {
+		t.Errorf("Publish of a payload that is too long = %v", err)
+	}
+	broken := errors.New("broken disk")
+	if _, err := b.PutObject(t.Context(), "o", 3, struct {
+		io.Reader
+		io.Seeker
+	}{iotest.ErrReader(broken), nil}); !errors.Is(err, broken) || unavailable(err) {
+		t.Errorf("PutObject of a file that cannot be read = %v", err)
+	}
+	if err := b.js.DeleteStream(t.Context(), streamName); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), subject, nil); !unavailable(err) {
+		t.Errorf("Publish without the stream = %v", err)
+	}
+	if err := b.Publish(t.Context(), subject, nil); err != nil {
+		t.Errorf("Publish does not make the stream again: %v", err)
+	}
+	if _, err := b.PutObject(t.Context(), "o", 3, strings.NewReader("obj")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBusAway: an existing server cannot be reached.
+func TestBusAway(t *testing.T) {
+	b := openTestBus(t, openTestDir(t), func(cfg *Config) {
+		cfg.URL = fmt.Sprintf("nats://127.0.0.1:%d", testwait.FreePort(t))
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.Publish(ctx, "flog.incident.a.b.c", make([]byte, 2*maxPayload)); !unavailable(err) {
+		t.Errorf("Publish = %v", err)
+	}
+	if _, err := b.PutObject(ctx, "o", 3, strings.NewReader("obj")); !unavailable(err) {
+		t.Errorf("PutObject = %v", err)
+	}
+}
+
+func unavailable(err error) bool {
+	e, ok := errors.AsType[*UnavailableError](err)
+	return ok && e.Unavailable()
 }
 
 // TestBusStoreInUse: two servers on one directory would both start.
 func TestBusStoreInUse(t *testing.T) {
 	dir := openTestDir(t)
 	openTestBus(t, dir, nil)
-	_, err := Open(dir, testConfig, quiet)
+	_, err := Open(dir, testConfig)
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("Open = %v, want that the directory is in use", err)
 	}
@@ -111,7 +167,7 @@ func TestBusDoesNotStart(t *testing.T) {
 	if err := dir.WriteFile("nats/jetstream", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(dir, testConfig, quiet)
+	_, err := Open(dir, testConfig)
 	if err == nil || !strings.Contains(err.Error(), "embedded NATS server did not start") || strings.Contains(err.Error(), "does not say why") {
 		t.Errorf("Open = %v, want why the server did not start", err)
 	}
@@ -147,31 +203,28 @@ func TestBusReaders(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go b.Run(ctx)
-	b.Event("flog.event.t.WEIRD.-", []byte("line"))
+	b.PublishEvent("t", event.FromDict(event.Dict{{Key: "level", Value: int64(event.Weird)}}), []byte("line\n"))
 	if m, err := sub.NextMsg(20 * time.Second); err != nil || string(m.Data) != "line" {
 		t.Errorf("NextMsg = %v, %v; want the event", m, err)
-	}
-	if _, err := b.streams(ctx); err != nil {
-		t.Fatal(err)
 	}
 	if err := b.Publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Put(ctx, "o", 3, strings.NewReader("obj")); err != nil {
-		t.Fatal(err)
+	if stored, err := b.PutObject(ctx, "o", 3, strings.NewReader("obj")); err != nil || !stored {
+		t.Fatal(stored, err)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(ctx, incidentStream)
+	stream, err := js.Stream(ctx, streamName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if m, err := stream.GetLastMsgForSubject(ctx, "flog.incident.a.b.c"); err != nil || string(m.Data) != "{}" {
 		t.Errorf("GetLastMsgForSubject = %v, %v", m, err)
 	}
-	store, err := js.ObjectStore(ctx, objectBucket)
+	store, err := js.ObjectStore(ctx, incident.ObjectStore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +241,7 @@ func TestBusReaders(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("a reader could publish")
 	}
-	if err := js.DeleteStream(ctx, incidentStream); err == nil {
+	if err := js.DeleteStream(ctx, streamName); err == nil {
 		t.Error("a reader could delete the stream")
 	}
 }
@@ -204,13 +257,13 @@ func TestBusListenRules(t *testing.T) {
 	}{
 		{Config{Listen: "0.0.0.0:0"}, "set nats.user"},
 		{Config{Listen: "4222"}, "missing port"},
-		{Config{Listen: "127.0.0.1:x"}, "is no port"},
+		{Config{Listen: "127.0.0.1:x"}, "is not a port"},
 		{Config{Listen: "127.0.0.1:0", User: "u", PasswordFile: "none"}, "no such file"},
 		{Config{Listen: "127.0.0.1:0", User: "u", PasswordFile: "open"}, "others can read"},
 	} {
 		cfg := testConfig
 		cfg.Listen, cfg.User, cfg.PasswordFile = tt.cfg.Listen, tt.cfg.User, tt.cfg.PasswordFile
-		b, err := Open(dir, cfg, quiet)
+		b, err := Open(dir, cfg)
 		if err == nil {
 			b.Close()
 		}

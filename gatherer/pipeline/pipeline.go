@@ -17,12 +17,11 @@ import (
 
 // Config says where incidents and rules are, and where to publish.
 type Config struct {
-	Dir       *durable.Dir
-	Archive   *archive.Archive
-	Bus       *bus.Bus        // nil: nothing is published
-	MaxObject int64           // bytes; larger files are not put into the object store
-	Stopping  <-chan struct{} // closed when Stored is to give up
-	Log       *slog.Logger
+	Dir      *durable.Dir
+	Archive  *archive.Archive
+	Bus      *bus.Bus        // nil: nothing is published
+	Stopping <-chan struct{} // closed when Stored is to give up
+	Log      *slog.Logger
 }
 
 // Pipeline classifies and publishes incidents.

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -110,7 +109,7 @@ func (a *announcer) publish(ctx context.Context, n notice) error {
 		target := incident.CategorySubject(category)
 		subject := incident.IncidentSubject(category, sum.Incarnation, n.Name)
 		if err := a.p.cfg.Bus.Publish(ctx, subject, payload); err != nil {
-			return fmt.Errorf("%s: %w", subject, err)
+			return err
 		}
 		if err := a.p.cfg.Archive.AddPublished(n.Stored, target); err != nil {
 			return err
@@ -126,12 +125,12 @@ func (a *announcer) putObject(ctx context.Context, s archive.Stored, sum *incide
 		return err
 	}
 	defer f.Close()
-	if sum.Size > a.p.cfg.MaxObject {
-		sum.Object = "" // it would push all others out
-		return nil
+	stored, err := a.p.cfg.Bus.PutObject(ctx, sum.Object, sum.Size, f)
+	if err != nil {
+		return err
 	}
-	if err := a.p.cfg.Bus.Put(ctx, sum.Object, sum.Size, f); err != nil {
-		return fmt.Errorf("object store: %w", err)
+	if !stored {
+		sum.Object = ""
 	}
 	return nil
 }
