@@ -41,6 +41,7 @@ func TestAttachmentsAreFetched(t *testing.T) {
 			t.Errorf("%s has %d bytes here, %v; want %d", ending, len(got), err, len(want))
 		}
 	}
+	g.said.Wait(t, "all incidents are here", lp.TubID()) // nothing is being written now
 	if left, _ := filepath.Glob(filepath.Join(dir, "incidents", "*", "*.tmp")); len(left) > 0 {
 		t.Errorf("temporary files are left: %q", left)
 	}

@@ -31,6 +31,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/gatherer/collect"
@@ -71,8 +72,7 @@ type Gatherer struct {
 	unfinishedFor time.Duration // see package collect; shorter and fewer in tests
 	maxOffers     int
 
-	reloads  chan struct{}   // holds a token when Reload was asked for
-	stopping <-chan struct{} // closed when Run is to end
+	reloads chan struct{} // holds a token when Reload was asked for
 }
 
 // New opens the directory cfg.Dir, of which the Gatherer has the use alone until
@@ -146,7 +146,6 @@ func (g *Gatherer) Close() error {
 // is no error. It may be called once.
 func (g *Gatherer) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
-	g.stopping = ctx.Done()
 
 	// What runs beside the connections ends after them: it takes what they
 	// brought last.
@@ -159,7 +158,7 @@ func (g *Gatherer) Run(ctx context.Context) (err error) {
 			g.bus.Close()
 		}
 	}()
-	if err := g.prepare(ctx, background, &loops); err != nil {
+	if err := g.prepare(background, &loops); err != nil {
 		return err
 	}
 	furl, err := g.listen()
@@ -194,13 +193,13 @@ func (g *Gatherer) reload() {
 		}
 	}
 	if g.pipeline != nil {
-		g.pipeline.Reload()
+		g.pipeline.ReloadRules()
 	}
 }
 
 // prepare opens what the directory's jobs need, starts their loops, which end
 // with background, and classifies and publishes what an earlier run did not.
-func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGroup) (err error) {
+func (g *Gatherer) prepare(background context.Context, loops *sync.WaitGroup) (err error) {
 	if g.settings.NATS.Enabled {
 		if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(g.log)); err != nil {
 			return err
@@ -222,16 +221,15 @@ func (g *Gatherer) prepare(ctx, background context.Context, loops *sync.WaitGrou
 	if g.archive, err = archive.Open(g.dir); err != nil {
 		return err
 	}
-	g.pipeline, err = pipeline.New(pipeline.Config{
-		Dir: g.dir, Archive: g.archive, Bus: g.bus,
-		Stopping: g.stopping, Log: g.log,
-	})
+	rules, err := classify.Load(g.cfg.Dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("gatherer: rules: %w", err)
 	}
-	if err := g.pipeline.Resume(ctx); err != nil {
-		return err
+	cfg := pipeline.Config{Archive: g.archive, Rules: rules, Log: g.log}
+	if g.bus != nil {
+		cfg.Target = g.bus
 	}
+	g.pipeline = pipeline.New(cfg)
 	loops.Go(func() { g.pipeline.Run(background) })
 	return nil
 }

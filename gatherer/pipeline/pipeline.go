@@ -1,7 +1,25 @@
-// Package pipeline classifies and publishes the incidents that are stored.
+// Package pipeline does what follows when an incident is stored. It is a list of
+// steps:
+//
+//	stored ──► classify ─────────► publish
+//	           the rules            NATS flog.incident.…, object store
+//	           files: classified/   file: published
+//
+// Each step finds at start what it has not done, by comparing files. It does one
+// incident at a time, in a goroutine of its own, and tells the next step. An
+// incident that it cannot do after a few tries, because the file is damaged or the
+// server refuses it, is set aside with the reason: it is retried every hour and at
+// the next start, and does not hold up others. If the whole target of a step is
+// away, the step waits for it, and no incident is set aside.
+//
+// Memory is bounded: the queues have at most maxQueue names. When more incidents
+// wait, their names are found again in the archive.
+//
+// Spec: docs/nats.md.
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -10,139 +28,85 @@ import (
 
 	"github.com/flogtool/flogtool/classify"
 	"github.com/flogtool/flogtool/gatherer/archive"
-	"github.com/flogtool/flogtool/gatherer/bus"
-	"github.com/flogtool/flogtool/incident"
-	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// Config says where incidents and rules are, and where to publish.
+// Config says where incidents are, and by what they are classified and published.
 type Config struct {
-	Dir      *durable.Dir
-	Archive  *archive.Archive
-	Bus      *bus.Bus        // nil: nothing is published
-	Stopping <-chan struct{} // closed when Stored is to give up
-	Log      *slog.Logger
+	Archive *archive.Archive
+	Rules   *classify.Rules
+	Target  Target       // nil: incidents are not published
+	Log     *slog.Logger // our own diagnostics; required
 }
 
-// Pipeline classifies and publishes incidents.
+// Pipeline is the steps over one archive.
 type Pipeline struct {
-	cfg       Config
-	log       *slog.Logger
-	rules     *ruleBook
-	announcer *announcer
+	archive *archive.Archive
+	log     *slog.Logger
+	rules   *ruleWatch
+	stages  []*stage // in order
 }
 
-const minRetry = time.Second
-
-// New reads the rules.
-func New(cfg Config) (*Pipeline, error) {
-	p := &Pipeline{cfg: cfg, log: cfg.Log}
-	p.announcer = &announcer{p: p, log: cfg.Log, news: make(chan struct{}, 1)}
-	var err error
-	p.rules, err = openRules(cfg.Dir.Name(), cfg.Log)
-	return p, err
+// New returns the steps that Config asks for. The caller must call Run.
+func New(cfg Config) *Pipeline {
+	p := &Pipeline{archive: cfg.Archive, log: cfg.Log, rules: newRuleWatch(cfg.Rules, cfg.Log)}
+	p.add(cfg, "classify", &classifyStep{cfg.Archive, cfg.Rules, cfg.Log}, unclassified)
+	p.stages[0].caughtUp = func(done int) { p.log.Info("stored incidents are classified", "anew", done) }
+	if cfg.Target != nil {
+		p.add(cfg, "publish", &publishStep{cfg.Archive, cfg.Target, cfg.Log}, unpublished)
+	}
+	return p
 }
 
-// Run keeps the rules as their files are and publishes, until ctx is done.
+// add appends a step.
+func (p *Pipeline) add(cfg Config, name string, step step, undone func(archive.State) bool) {
+	st := newStage(name, step, cfg.Archive, undone, cfg.Log)
+	if last := len(p.stages) - 1; last >= 0 {
+		p.stages[last].next = st.add
+	}
+	st.idle = p.idle
+	p.stages = append(p.stages, st)
+}
+
+// Run does the steps, and reads rules whose files change, until ctx is done.
 func (p *Pipeline) Run(ctx context.Context) {
+	p.log.Info("classifying stored incidents", "stored", p.archive.Len())
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	loops.Go(func() { p.rules.watch(ctx) })
-	if p.cfg.Bus != nil {
-		loops.Go(func() { p.announcer.run(ctx) })
+	loops.Go(func() { p.rules.run(ctx) })
+	for _, st := range p.stages {
+		loops.Go(func() { st.run(ctx) })
 	}
 }
 
-// Reload looks at the rules' files again.
-func (p *Pipeline) Reload() { p.rules.reload() }
+// Stored takes over an incident that was stored or has grown. It does not block.
+func (p *Pipeline) Stored(s archive.Stored) { p.stages[0].add(s) }
 
-// Resume classifies the incidents that no file of classified/ names, and queues
-// for publication those whose ledger lacks an acknowledgement.
-func (p *Pipeline) Resume(ctx context.Context) error {
-	all := p.cfg.Archive.Next(archive.ID{}, p.cfg.Archive.Len(), func(archive.State) bool { return true })
-	p.log.Info("classifying stored incidents", "stored", len(all))
-	anew := 0
-	for _, s := range all {
-		if ctx.Err() != nil {
-			return nil
-		}
-		state, _ := p.cfg.Archive.State(s.ID)
-		categories := state.Categories
-		if len(categories) == 0 || state.Grown != 0 {
-			var err error
-			if categories, err = p.classify(s); err != nil {
-				p.log.Error("classify incident", "incident", s.Name, "tub", s.Tub, "err", err)
-				continue
-			}
-			anew++
-		}
-		p.announce(s, categories, state.Published)
+// ReloadRules reads the rules whose files have changed.
+func (p *Pipeline) ReloadRules() { p.rules.reload() }
+
+// idle is called when a step has nothing more to do.
+func (p *Pipeline) idle() {
+	if !slices.ContainsFunc(p.stages, (*stage).busy) {
+		p.log.Debug("all is published")
 	}
-	p.log.Info("stored incidents are classified", "anew", anew)
-	return nil
 }
 
-// announce queues s for publication under those of its categories whose target
-// is not among acknowledged.
-func (p *Pipeline) announce(s archive.Stored, categories, acknowledged []string) {
-	if p.cfg.Bus == nil || slices.Contains(acknowledged, archive.EveryTarget) {
-		return
-	}
-	n := notice{Stored: s, all: categories}
-	for _, category := range categories {
-		target := incident.CategorySubject(category)
-		if !slices.Contains(acknowledged, target) {
-			n.categories = append(n.categories, category)
-		}
-	}
-	p.announcer.add(n)
+// SetAside is an incident that a step cannot do.
+type SetAside struct {
+	archive.Stored
+	Step   string    // classify or publish
+	Reason string    // of the last try
+	Since  time.Time // of the first try
+	Tries  int
 }
 
-// classify runs the rules over the stored incident s and lists it; it returns all
-// its categories.
-func (p *Pipeline) classify(s archive.Stored) ([]string, error) {
-	before, _ := p.cfg.Archive.State(s.ID)
-	categories, err := p.rules.classify(s)
-	if err != nil {
-		return nil, err
+// SetAside returns the incidents that are set aside, in the order of Since. If they
+// are more than 1000 for a step, the others are reported in the log only.
+func (p *Pipeline) SetAside() []SetAside {
+	var list []SetAside
+	for _, st := range p.stages {
+		list = append(list, st.setAside()...)
 	}
-	if len(before.Categories) > 0 {
-		categories = slices.DeleteFunc(categories, func(c string) bool { return c == classify.Unknown })
-	}
-	if _, err := p.cfg.Archive.Classify(s, categories, before.Grown); err != nil {
-		return nil, err
-	}
-	p.log.Info("incident classified", "incident", s.Name, "tub", s.Tub, "categories", categories)
-	state, _ := p.cfg.Archive.State(s.ID)
-	return state.Categories, nil
-}
-
-// Stored takes over the stored incident s: it classifies and publishes it, also if
-// its publisher has gone meanwhile. What fails, on a full disk, is tried until the
-// gatherer stops: the next start finds what is missing then.
-func (p *Pipeline) Stored(s archive.Stored) {
-	p.untilDone("classify incident; it is tried again", s, func() error {
-		before, _ := p.cfg.Archive.State(s.ID)
-		categories, err := p.classify(s)
-		if err == nil {
-			p.announce(s, categories, before.Published)
-		}
-		return err
-	})
-}
-
-// untilDone calls f until it succeeds or the gatherer stops.
-func (p *Pipeline) untilDone(complaint string, s archive.Stored, f func() error) {
-	for wait := minRetry; ; wait = min(2*wait, time.Minute) {
-		err := f()
-		if err == nil {
-			return
-		}
-		p.log.Error(complaint, "incident", s.Name, "tub", s.Tub, "err", err, "next_try", wait)
-		select {
-		case <-p.cfg.Stopping:
-			return
-		case <-time.After(wait):
-		}
-	}
+	slices.SortFunc(list, func(x, y SetAside) int { return cmp.Or(x.Since.Compare(y.Since), x.Compare(y.ID)) })
+	return list
 }
