@@ -1,4 +1,20 @@
-// Package collect fetches what publishers offer: their events and incidents.
+// Package collect takes what publishers offer: their events, and their incidents.
+//
+//	publisher ── logport(…) ──► Collector: admission
+//	                              │ one Session per TubID
+//	          ── msg ──────────►  ├─ WriteEvent, then PublishEvent
+//	          ── new_incident ─►  ├─ an offer, fetched when its turn comes
+//	          ◄─ get_incident ──  └─ Archive, then Sink
+//
+// An offered incident is fetched and stored once, whatever goes wrong: a fetch that
+// fails is retried, across connections too, and does not hold up other offers. What
+// a restart may have missed is offered again, because a publisher is asked for all
+// incidents since the last one below which none is missing.
+//
+// It does not classify, publish or keep files: it calls what [Config] gives it.
+//
+// Spec: foolscap-wire.md sections 6.4 and 6.6, logging-semantics.md sections 10 and
+// 11, docs/wire-additions.md.
 package collect
 
 import (
@@ -10,140 +26,155 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/gatherer/archive"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// Config says what is collected and where it goes.
+// Config says what is collected and where it goes. Its functions are called from
+// several goroutines.
 type Config struct {
-	WriteEvent   func(line []byte) error                        // nil: events are not collected
-	PublishEvent func(tub string, ev *event.Event, line []byte) // after WriteEvent; it does not keep line; may be nil
-	Archive      *archive.Archive                               // nil: incidents are not collected
-	Sink         Sink                                           // what follows when an incident is stored
+	// WriteEvent appends a line to the log file. The publisher has its answer when
+	// WriteEvent has returned nil; after an error the event is retried. nil: events
+	// are not collected.
+	WriteEvent func(line []byte) error
 
-	MaxPublishers int
-	MaxEvent      int           // bytes
-	MaxIncident   int64         // bytes
-	MaxOffers     int           // see maxAnnounced
-	UnfinishedFor time.Duration // see unfinishedFor
+	// PublishEvent, if not nil, is called after WriteEvent. It must not keep line,
+	// and must not block.
+	PublishEvent func(tub string, ev *event.Event, line []byte)
 
-	Log *slog.Logger
+	Archive *archive.Archive // where incidents are stored; nil: they are not collected
+	Sink    Sink             // takes over each stored incident; required with Archive
+
+	MaxPublishers int   // sessions at the same time; required
+	MaxEvent      int   // bytes of an event as JSON; a longer one is shortened; required
+	MaxIncident   int64 // bytes of an incident as JSON; a larger one is refused; required
+
+	MaxOffers     int           // offers of one publisher that wait; default 50,000
+	UnfinishedFor time.Duration // see unfinishedFor; default 10 s
+
+	Log *slog.Logger // our own diagnostics; required
 }
 
-// Sink takes over the incidents that are stored.
+const (
+	// maxOffers bounds the offers of one publisher that wait to be fetched. If more
+	// come, the publisher is asked again later.
+	maxOffers = 50_000
+
+	// unfinishedFor is how long an incident that is offered in a catch-up may still
+	// grow: the original offers what it is still recording, for 5 s. The newest one
+	// is fetched again after this time.
+	unfinishedFor = 10 * time.Second
+)
+
+// Sink takes over incidents that are stored.
 type Sink interface {
+	// Stored is called when an incident has been stored, or has been replaced by a
+	// longer file. It must not block.
 	Stored(s archive.Stored)
 }
 
-// Collector serves the publishers that offer themselves.
+// Collector admits publishers and serves each in a [Session].
 type Collector struct {
 	cfg      Config
 	log      *slog.Logger
 	failures failures
-	sessions sync.WaitGroup
+	running  sync.WaitGroup // sessions
 
 	mu sync.Mutex
-	t  connections // guarded by mu
+	t  sessions // guarded by mu
 }
 
-// connections are the publishers being served, one for each Tub: two of one Tub
-// would fetch and list the same incidents.
-type connections struct {
+// sessions are those that are admitted, by TubID: two of one publisher would fetch
+// the same incidents.
+type sessions struct {
 	active map[string]*Session
 	closed bool
 }
 
 // New returns a Collector.
 func New(cfg Config) *Collector {
-	cfg.MaxOffers = cmp.Or(cfg.MaxOffers, maxAnnounced)
+	cfg.MaxOffers = cmp.Or(cfg.MaxOffers, maxOffers)
 	cfg.UnfinishedFor = cmp.Or(cfg.UnfinishedFor, unfinishedFor)
-	return &Collector{cfg: cfg, log: cfg.Log}
+	return &Collector{cfg: cfg, log: cfg.Log, t: sessions{active: map[string]*Session{}}}
 }
 
-// Object returns what is registered as the gatherer.
+// Object returns the remote object by which publishers offer their logports.
 func (c *Collector) Object() *rpc.Methods {
-	return &rpc.Methods{Name: gathererInterface, Map: map[string]func(*rpc.Call) (any, error){
-		"logport": c.offered,
+	return &rpc.Methods{Name: wire.RILogGatherer, Map: map[string]func(*rpc.Call) (any, error){
+		wire.MethodLogport: c.logport,
 	}}
 }
 
-// offered is logport(nodeid, publisher): a process offers its logport. The
-// nodeid is its claim; what counts is the identity it has proved.
-func (c *Collector) offered(call *rpc.Call) (any, error) {
-	args, err := call.Require("nodeid", "logport")
-	if err != nil {
-		return nil, err
-	}
-	remote, ok := args[1].(*rpc.Remote)
-	if !ok || remote.Interface() != publisherInterface {
-		c.log.Warn("refused what is no logport", "peer", call.Peer().String())
-		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", publisherInterface)
-	}
-	tub := string(call.Peer().TubID())
-	if !archive.ValidTub(tub) {
-		return nil, rpc.Errorf("builtins.ValueError", "this TubID is none")
-	}
-	ctx, cancel := context.WithCancel(call.Context())
-	p := &Session{
-		c: c, tub: tub, remote: remote, log: c.log.With("tub", tub),
-		stop: cancel, ended: make(chan struct{}), news: make(chan struct{}, 1),
-	}
-	earlier, err := c.admit(p)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	c.sessions.Go(func() {
-		defer cancel()
-		defer c.dismiss(p)
-		if earlier != nil {
-			<-earlier.ended
-		}
-		p.run(ctx)
-	})
-	return nil, nil
-}
-
-// admit makes p the publisher of its Tub. One that was offered earlier, on this
-// connection or on one that is being replaced, is told to end, and returned: p
-// runs when it has.
-func (c *Collector) admit(p *Session) (earlier *Session, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	earlier = c.t.active[p.tub]
-	switch {
-	case c.t.closed:
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
-	case earlier != nil:
-		earlier.stop()
-	case len(c.t.active) >= c.cfg.MaxPublishers:
-		p.log.Warn("turned a publisher away: max_publishers are served", "max_publishers", c.cfg.MaxPublishers)
-		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", c.cfg.MaxPublishers)
-	}
-	if c.t.active == nil {
-		c.t.active = map[string]*Session{}
-	}
-	c.t.active[p.tub] = p
-	return earlier, nil
-}
-
-// dismiss notes that p has ended, and forgets it unless another has taken its
-// place.
-func (c *Collector) dismiss(p *Session) {
-	close(p.ended)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.t.active[p.tub] == p {
-		delete(c.t.active, p.tub)
-	}
-}
-
-// Stop refuses what is offered from now on.
+// Stop refuses publishers from now on.
 func (c *Collector) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.t.closed = true
 }
 
-// Wait returns when all sessions have ended, which they do with their
-// connections, and what they brought is stored.
-func (c *Collector) Wait() { c.sessions.Wait() }
+// Wait returns when all sessions have ended. They end with their connections.
+func (c *Collector) Wait() { c.running.Wait() }
+
+// logport is the method logport(nodeid, logport). The nodeid is a claim and is
+// ignored: the connection has proved the TubID.
+func (c *Collector) logport(call *rpc.Call) (any, error) {
+	args, err := call.Require("nodeid", "logport")
+	if err != nil {
+		return nil, err
+	}
+	remote, ok := args[1].(*rpc.Remote)
+	if !ok || remote.Interface() != wire.RILogPublisher {
+		c.log.Warn("refused an object that is not a logport", "peer", call.Peer().String())
+		return nil, rpc.Errorf("builtins.TypeError", "logport must be a reference to a %s", wire.RILogPublisher)
+	}
+	tub := string(call.Peer().TubID())
+	if !archive.ValidTub(tub) {
+		return nil, rpc.Errorf("builtins.ValueError", "the connection has no TubID")
+	}
+	ctx, cancel := context.WithCancel(call.Context()) // ends with the connection
+	s := newSession(c, tub, remote, cancel)
+	earlier, err := c.admit(s)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	c.running.Go(func() {
+		defer cancel()
+		defer c.dismiss(s)
+		if earlier != nil {
+			<-earlier.ended
+		}
+		s.run(ctx)
+	})
+	return nil, nil
+}
+
+// admit makes s the session of its publisher. An earlier session, of this
+// connection or of one that it replaces, is canceled and returned: s may run when it
+// has ended.
+func (c *Collector) admit(s *Session) (earlier *Session, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	earlier = c.t.active[s.tub]
+	switch {
+	case c.t.closed:
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer stops")
+	case earlier != nil:
+		earlier.cancel()
+	case len(c.t.active) >= c.cfg.MaxPublishers:
+		s.log.Warn("turned a publisher away: max_publishers are served", "max_publishers", c.cfg.MaxPublishers)
+		return nil, rpc.Errorf("builtins.RuntimeError", "the gatherer serves %d publishers and takes no more", c.cfg.MaxPublishers)
+	}
+	c.t.active[s.tub] = s
+	return earlier, nil
+}
+
+// dismiss notes that s has ended.
+func (c *Collector) dismiss(s *Session) {
+	close(s.ended)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.t.active[s.tub] == s {
+		delete(c.t.active, s.tub)
+	}
+}

@@ -1,7 +1,6 @@
 package collect
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -9,7 +8,17 @@ import (
 	"github.com/flogtool/flogtool/gatherer/archive"
 )
 
-// failures remembers what could not be fetched, across connections: an
+// Retries of a fetch: the time between two tries is doubled from one to the other.
+const (
+	minRetry = time.Second
+	maxRetry = 10 * time.Minute
+)
+
+// maxFailures bounds the failures that are remembered. Beyond it, any one of them is
+// forgotten, and retried sooner.
+const maxFailures = 10_000
+
+// failures remembers the incidents that could not be fetched, across connections: an
 // incident that costs the connection each time must not stop all others.
 type failures struct {
 	mu sync.Mutex
@@ -18,13 +27,11 @@ type failures struct {
 
 type failure struct {
 	times int
-	until time.Time
+	until time.Time // of the next try
 }
 
-// maxFailures bounds what is remembered; beyond it an arbitrary one is
-// forgotten, and tried again sooner.
-const maxFailures = 10_000
-
+// until returns when the incident may be fetched again; the zero time if it has not
+// failed.
 func (f *failures) until(id archive.ID) time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -45,14 +52,14 @@ func (f *failures) add(id archive.ID, now time.Time) time.Time {
 		f.m = map[archive.ID]failure{}
 	}
 	if _, ok := f.m[id]; !ok && len(f.m) >= maxFailures {
-		for old := range f.m {
-			delete(f.m, old)
+		for other := range f.m {
+			delete(f.m, other)
 			break
 		}
 	}
-	one := f.m[id]
-	wait := min(minRetry<<min(one.times, 20), maxRetry)
-	wait += rand.N(cmp.Or(wait/4, 1)) // jitter
-	f.m[id] = failure{one.times + 1, now.Add(wait)}
+	times := f.m[id].times
+	wait := min(minRetry<<min(times, 20), maxRetry)
+	wait += rand.N(wait / 4)
+	f.m[id] = failure{times + 1, now.Add(wait)}
 	return f.m[id].until
 }

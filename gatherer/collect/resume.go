@@ -2,35 +2,36 @@ package collect
 
 import "container/heap"
 
-// resume finds the name from which on a publisher is to be asked for incidents
-// when it comes back: the greatest settled one below which none is open.
-// Everything above it will be announced again.
+// resume finds the name since which a publisher must be asked for incidents when it
+// comes back: its mark, the greatest settled name below which no offer is open.
+// Everything above will be offered again.
 type resume struct {
-	open    map[string]bool // announced, and neither stored nor known to be gone
-	waiting names           // of open, and some that are settled by now
+	open    map[string]bool // offered, and neither stored nor known to be gone
+	waiting names           // those in open, and some that are settled
 	settled names           // above mark
-	lost    string          // the smallest name that was announced and not kept; "" if none
+	skipped string          // the smallest name that was offered and is not open; "" if none
 	mark    string
 }
 
 func newResume(mark string) *resume { return &resume{open: map[string]bool{}, mark: mark} }
 
-// announce opens name.
-func (r *resume) announce(name string) {
+// add opens name.
+func (r *resume) add(name string) {
 	if !r.open[name] {
 		r.open[name] = true
 		heap.Push(&r.waiting, name)
 	}
 }
 
-// lose notes that name was announced and is not kept: the mark stays below it.
-func (r *resume) lose(name string) {
-	if r.lost == "" || name < r.lost {
-		r.lost = name
+// skip notes that name was offered and will not be settled: the mark stays below
+// it.
+func (r *resume) skip(name string) {
+	if r.skipped == "" || name < r.skipped {
+		r.skipped = name
 	}
 }
 
-// settle closes name.
+// settle closes name, if it is open.
 func (r *resume) settle(name string) {
 	if !r.open[name] {
 		return
@@ -40,12 +41,12 @@ func (r *resume) settle(name string) {
 	for len(r.waiting) > 0 && !r.open[r.waiting[0]] {
 		heap.Pop(&r.waiting)
 	}
-	for len(r.settled) > 0 && (len(r.waiting) == 0 || r.settled[0] < r.waiting[0]) && (r.lost == "" || r.settled[0] < r.lost) {
+	for len(r.settled) > 0 && (len(r.waiting) == 0 || r.settled[0] < r.waiting[0]) && (r.skipped == "" || r.settled[0] < r.skipped) {
 		r.mark = max(r.mark, heap.Pop(&r.settled).(string))
 	}
 }
 
-// names is a heap, the smallest first.
+// names is a heap; the smallest is first.
 type names []string
 
 func (n names) Len() int           { return len(n) }

@@ -18,10 +18,10 @@ func TestResume(t *testing.T) {
 			name := "incident-" + string(rune('1'+rng.IntN(60)))
 			switch {
 			case rng.IntN(100) == 0:
-				r.lose(name)
+				r.skip(name)
 				lost[name] = true
 			case rng.IntN(2) == 0:
-				r.announce(name)
+				r.add(name)
 				open[name] = true
 			case open[name]:
 				r.settle(name)
