@@ -22,24 +22,24 @@ import (
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// The files of a gatherer's directory that say what it is; flogfile.md section 5.
+// The files of a gatherer's directory that define it; flogfile.md section 5.
 const (
 	settingsFile = "gatherer.toml"
-	tacFile      = "gatherer.tac" // the original's program: read as text, never run
+	tacFile      = "gatherer.tac" // the original's program: read as text, not run
 	portFile     = "port"
 	locationFile = "location"
 	keyFile      = "gatherer.pem"
 	furlFile     = "log_gatherer.furl"
 )
 
-// The jobs a gatherer can do.
+// The jobs of a gatherer.
 const (
 	jobLogs      = "logs"
 	jobIncidents = "incidents"
 )
 
-// settings is what gatherer.toml says. The comments a person reads stand in
-// settings.toml, from which a new directory's file is made.
+// settings is the content of gatherer.toml. settings.toml, from which the file of a
+// new directory is made, documents them.
 type settings struct {
 	Jobs          []string          `toml:"jobs"`
 	MaxPublishers int               `toml:"max_publishers"`
@@ -108,21 +108,20 @@ var settingsText string
 
 var settingsTemplate = template.Must(template.New(settingsFile).Parse(settingsText))
 
-// text returns s as the text of a gatherer.toml, with a comment for each thing
-// that can be set.
+// text returns s as the text of a gatherer.toml, with a comment for each setting.
 func (s settings) text() []byte {
 	var b bytes.Buffer
 	if err := settingsTemplate.Execute(&b, s); err != nil {
-		panic(err) // the template and the struct are both ours
+		panic(err) // the template does not match the struct
 	}
 	return b.Bytes()
 }
 
-// does reports whether job is one of the gatherer's.
+// does reports whether the gatherer has the job.
 func (s settings) does(job string) bool { return slices.Contains(s.Jobs, job) }
 
-// readSettings returns the settings of the directory dir, and whether it was
-// made by the original: then they are what its gatherer.tac says, as text.
+// readSettings returns the settings of a gatherer's directory. If the original made
+// it, they are read from its gatherer.tac.
 func readSettings(dir *durable.Dir) (s settings, original bool, err error) {
 	text, err := dir.ReadFile(settingsFile)
 	if err == nil {
@@ -150,8 +149,8 @@ func readSettings(dir *durable.Dir) (s settings, original bool, err error) {
 	return s, true, nil
 }
 
-// parseSettings reads a gatherer.toml. What it does not name has its default;
-// a name it should not have is an error with its line and column.
+// parseSettings reads a gatherer.toml. Missing settings have their defaults. An
+// unknown one is an error with its line and column.
 func parseSettings(text []byte) (settings, error) {
 	s := defaults()
 	d := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
@@ -176,7 +175,7 @@ func (s settings) check() error {
 	}
 	for _, job := range s.Jobs {
 		if job != jobLogs && job != jobIncidents {
-			return fmt.Errorf("jobs: there is no job %q: %q and %q are all", job, jobLogs, jobIncidents)
+			return fmt.Errorf("jobs: there is no job %q, only %q and %q", job, jobLogs, jobIncidents)
 		}
 	}
 	if s.MaxPublishers < 1 {
@@ -200,10 +199,10 @@ func (s settings) check() error {
 		return errors.New("incidents.max_size must be 64 KiB or more")
 	}
 	if s.NATS.URL != "" && s.NATS.Listen != "" {
-		return errors.New("nats.url names a server of yours and nats.listen is about the embedded one: set one of them")
+		return errors.New("nats.url is for an existing server and nats.listen for the embedded one: set one of them")
 	}
 	if (s.NATS.User == "") != (s.NATS.PasswordFile == "") {
-		return errors.New("nats.user and nats.password_file go together")
+		return errors.New("nats.user and nats.password_file go together: set both or none")
 	}
 	if s.NATS.MaxStore < 1<<20 || s.NATS.MaxAge <= 0 {
 		return errors.New("nats.max_store must be 1 MiB or more and nats.max_age more than 0s")
@@ -211,16 +210,16 @@ func (s settings) check() error {
 	return nil
 }
 
-// The lines of a gatherer.tac that say what the original would do. A comment's
-// example may look like one of them, so they begin their line.
+// The lines of a gatherer.tac with the original's settings. They begin their line,
+// since an example in a comment may look the same.
 var (
 	tacRotate = regexp.MustCompile(`(?m)^rotate[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
 	tacBzip   = regexp.MustCompile(`(?m)^use_bzip[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
 	tacKind   = regexp.MustCompile(`(?m)^[^#\n]*\b(Incident)?GathererService\(`)
 )
 
-// parseTac reads what the original's gatherer.tac says, as text: which kind of
-// gatherer, `rotate =` and `use_bzip =`.
+// parseTac reads the text of an original's gatherer.tac: the kind of gatherer,
+// `rotate =` and `use_bzip =`.
 func parseTac(text []byte) (settings, error) {
 	s := defaults()
 	kind := tacKind.FindSubmatch(text)
@@ -246,16 +245,16 @@ func parseTac(text []byte) (settings, error) {
 	return s, s.check()
 }
 
-// parseSeconds reads the original's form of an interval.
+// parseSeconds parses an interval as the original writes it.
 func parseSeconds(text string) (time.Duration, error) {
 	s, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(s >= 1 && s <= 1e9) {
-		return 0, errors.New("want a number of seconds, 1 or more")
+		return 0, errors.New("it must be a number of seconds, 1 or more")
 	}
 	return time.Duration(s * float64(time.Second)), nil
 }
 
-// oneLine returns the content of a file of one line, such as `port`.
+// oneLine returns the content of a file with one line, such as `port`.
 func oneLine(dir *durable.Dir, name string) (string, error) {
 	text, err := dir.ReadFile(name)
 	if err != nil {
@@ -268,13 +267,13 @@ func oneLine(dir *durable.Dir, name string) (string, error) {
 	return line, nil
 }
 
-// duration is a time.Duration in its usual text form, 1h30m.
+// duration is a time.Duration that is written like 1h30m.
 type duration time.Duration
 
 func (d *duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || v < 0 {
-		return fmt.Errorf("%q is no duration: write it like 1h30m, 90s", text)
+		return fmt.Errorf("%q is not a duration: write it like 1h30m, 90s", text)
 	}
 	*d = duration(v)
 	return nil
@@ -291,7 +290,7 @@ func (d duration) String() string {
 	return s
 }
 
-// size is a number of bytes, written with a unit: 64 MiB.
+// size is a number of bytes that is written with a unit: 64 MiB.
 type size int64
 
 var units = []struct {
@@ -312,7 +311,7 @@ func (n *size) UnmarshalText(text []byte) error {
 		*n = size(v) * u.bytes
 		return nil
 	}
-	return fmt.Errorf("%q is no size: write it like 512 KiB, 64 MiB, 1 GiB", text)
+	return fmt.Errorf("%q is not a size: write it like 512 KiB, 64 MiB, 1 GiB", text)
 }
 
 func (n size) String() string {
@@ -324,7 +323,7 @@ func (n size) String() string {
 	return "0 B"
 }
 
-// eventLevel is the level from which events are published, or none.
+// eventLevel is the lowest level of events that are published; or none are.
 type eventLevel struct {
 	from event.Level
 	none bool
@@ -337,7 +336,7 @@ func (l *eventLevel) UnmarshalText(text []byte) error {
 	}
 	from, ok := event.ParseLevel(string(text))
 	if !ok {
-		return fmt.Errorf("%q is no level: a name like WEIRD, a number, or none", text)
+		return fmt.Errorf("%q is not a level: write a name like WEIRD, a number, or none", text)
 	}
 	*l = eventLevel{from: from}
 	return nil

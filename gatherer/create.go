@@ -13,20 +13,19 @@ import (
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// Options say what [Create] makes.
+// Options are those of [Create].
 type Options struct {
 	Incidents bool   // gather incidents; otherwise every event
 	Port      string // where to listen, in Twisted's form; default tcp:3117, with Incidents tcp:3118
-	Location  string // where others find it: hints like tcp:example.org:3117; required
+	Location  string // hints at which others can connect, like tcp:example.org:3117; required
 	Rotate    string // seconds between two log files, as text; default: only on SIGHUP
 	Bzip      bool   // compress log files as .bz2, for the original's tools
 }
 
-// Create makes path a gatherer's directory: `port`, `location` and a
-// gatherer.toml with every setting and its default. An existing directory is
-// used: port and location are written anew and all else in it stays, a
-// gatherer.toml too, unless it does another job than the one asked for, which
-// is an error.
+// Create makes path a gatherer's directory: `port`, `location` and a gatherer.toml
+// with every setting and its default. In an existing directory it replaces port and
+// location and keeps everything else. It refuses a directory whose gatherer.toml
+// does not have the job that opts asks for.
 func Create(path string, opts Options) error {
 	if opts.Location == "" {
 		return errors.New("gatherer: Options.Location is empty")
@@ -90,12 +89,12 @@ func Create(path string, opts Options) error {
 	return archive.Create(dir)
 }
 
-// checkPort refuses what cannot be written into a FURL that lasts, as the
-// original does.
+// checkPort refuses ports that cannot be in a FURL that lasts, as the original
+// does.
 func checkPort(port string) error {
 	switch {
 	case strings.HasPrefix(port, "ssl:"):
-		return errors.New("connections are encrypted as they are: use tcp")
+		return errors.New("every connection is encrypted: use tcp")
 	case port == "0", port == "tcp:0", strings.HasPrefix(port, "tcp:0:"):
 		return errors.New("a port that changes at every start cannot be in a FURL that lasts: name one")
 	case strings.ContainsAny(port, "\r\n"):

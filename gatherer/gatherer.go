@@ -1,22 +1,20 @@
-// Package gatherer is the daemon that collects what processes recorded: every
-// event, or their incidents, which it classifies, keeps and publishes.
+// Package gatherer is the daemon that collects what processes record: every event,
+// or their incidents. It classifies, stores and publishes these.
 //
-//	process ── logport(…) ──► Gatherer
-//	  events   ──► logs       from-…---to-present.flog, rotated, compressed ──► NATS flog.event.…
-//	  incident ──► archive    incidents/TUBID/NAME.flog.zst
-//	           ──► listing    classified/CATEGORY, by the rules
-//	           ──► announcer  NATS flog.incident.…, noted in `published`
+//	publisher ── logport(…) ──► collect     one Session per publisher
+//	  events    ──► eventlog    from-…---to-….flog ──► bus: NATS flog.event.…
+//	  incidents ──► archive     incidents/TUBID/NAME.flog.zst
+//	            ──► pipeline    classify: classified/CATEGORY
+//	                            publish: bus, NATS flog.incident.…, noted in `published`
 //
-// The files are the truth, each step is durable before the next one begins, and
-// each is found undone at the next start by comparing files: killed at any point,
-// the gatherer finishes the rest, with nothing lost and nothing doubled.
+// This package has the directory's settings, and starts the parts in order; each of
+// them is a package of its own, and none calls back into this one.
 //
-// A publisher is served by the goroutine of its connection, which delivers its
-// calls, and by one of ours that fetches its incidents, one after the other.
-// What they share (logs, archive, listing, announcer) is locked each for itself,
-// and no lock is held while a peer is waited for.
+// The files are the truth. Each step is durable before the next one begins, and
+// what is missing is found at the next start by comparing files: a gatherer that is
+// killed at any point does the rest then. Nothing is lost and nothing is done twice.
 //
-// It does not read or show what it keeps: see package tail.
+// It does not read or show what it stores: see package tail.
 //
 // Spec: logging-semantics.md sections 10 and 11, flogfile.md sections 5 and 6.
 package gatherer
@@ -46,13 +44,14 @@ import (
 type Config struct {
 	Dir string // made by [Create], or by the original flogtool; required
 
-	// Waiting is told the gatherer's FURL when processes can connect.
+	// Waiting, if not nil, is called once, with the gatherer's FURL, when processes
+	// can connect.
 	Waiting func(furl string)
 
 	Log *slog.Logger // our own diagnostics; default discards
 }
 
-// A Gatherer serves one directory.
+// Gatherer serves one directory.
 type Gatherer struct {
 	cfg      Config
 	log      *slog.Logger
@@ -62,21 +61,22 @@ type Gatherer struct {
 	port     string
 	location string
 
-	tub       *rpc.Tub
-	logs      *eventlog.Log    // nil without the job
-	bus       *bus.Bus         // nil if NATS is off
-	archive   *archive.Archive // this and the next nil without the job
+	// The parts, in start order. They are nil without their job.
+	bus       *bus.Bus
+	eventLog  *eventlog.Log
+	archive   *archive.Archive
 	pipeline  *pipeline.Pipeline
 	collector *collect.Collector
+	tub       *rpc.Tub
 
-	unfinishedFor time.Duration // see package collect; shorter and fewer in tests
+	unfinishedFor time.Duration // see collect.Config; 0 except in tests
 	maxOffers     int
 
-	reloads chan struct{} // holds a token when Reload was asked for
+	reloads chan struct{} // holds a token when Reload was called
 }
 
-// New opens the directory cfg.Dir, of which the Gatherer has the use alone until
-// its Run has returned or, if it is not run, its Close.
+// New opens the directory cfg.Dir and locks it: another Gatherer cannot open it
+// until Run has returned or, if that is not called, Close.
 func New(cfg Config) (*Gatherer, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("gatherer: Config.Dir is empty")
@@ -121,14 +121,14 @@ func (g *Gatherer) open() (err error) {
 		return fmt.Errorf("gatherer: %w: please create a new gatherer, with both --port and --location", err)
 	}
 	if isDigits(g.port) {
-		g.port = "tcp:" + g.port // as deployment scripts give it to the original
+		g.port = "tcp:" + g.port // the form that deployment scripts give the original
 	}
 	return nil
 }
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// Close gives the directory back. Run does it, too.
+// Close unlocks and closes the directory, unless Run has done that.
 func (g *Gatherer) Close() error {
 	var errs []error
 	if g.lock != nil {
@@ -142,24 +142,26 @@ func (g *Gatherer) Close() error {
 	return errors.Join(errs...)
 }
 
-// Run completes what an earlier run left, then gathers until ctx is done, which
-// is no error. It may be called once.
+// Run completes what an earlier run left, and gathers until ctx is done; then it
+// returns nil. It may be called once. An error says what could not be started.
 func (g *Gatherer) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
 
-	// What runs beside the connections ends after them: it takes what they
-	// brought last.
+	// The parts that run beside the connections end after them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var loops sync.WaitGroup
+	var parts sync.WaitGroup
 	defer func() {
 		stop()
-		loops.Wait()
+		parts.Wait()
 		if g.bus != nil {
 			g.bus.Close()
 		}
 	}()
-	if err := g.prepare(background, &loops); err != nil {
-		return err
+	start := func(run func(context.Context)) { parts.Go(func() { run(background) }) }
+	for _, open := range []func(starter) error{g.openBus, g.openEventLog, g.openArchive} {
+		if err := open(start); err != nil {
+			return err
+		}
 	}
 	furl, err := g.listen()
 	defer g.disconnect()
@@ -178,17 +180,18 @@ func (g *Gatherer) Run(ctx context.Context) (err error) {
 	}
 }
 
-// Reload makes Run rotate the log and read the rules anew, as SIGHUP asks.
+// Reload makes Run begin a new log file and read the rules whose files have
+// changed. It does not wait for that. Settings are not read again.
 func (g *Gatherer) Reload() {
 	select {
 	case g.reloads <- struct{}{}:
-	default: // one is asked for already
+	default: // Run will do it
 	}
 }
 
 func (g *Gatherer) reload() {
-	if g.logs != nil {
-		if err := g.logs.Rotate(time.Now()); err != nil {
+	if g.eventLog != nil {
+		if err := g.eventLog.Rotate(time.Now()); err != nil {
 			g.log.Error("rotate log file", "err", err)
 		}
 	}
@@ -197,24 +200,37 @@ func (g *Gatherer) reload() {
 	}
 }
 
-// prepare opens what the directory's jobs need, starts their loops, which end
-// with background, and classifies and publishes what an earlier run did not.
-func (g *Gatherer) prepare(background context.Context, loops *sync.WaitGroup) (err error) {
-	if g.settings.NATS.Enabled {
-		if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(g.log)); err != nil {
-			return err
-		}
-		loops.Go(func() { g.bus.Run(background) })
-		if addr := g.bus.Addr(); addr != "" {
-			g.log.Info("NATS server listens", "addr", addr)
-		}
+// starter runs a part in the background until Run ends.
+type starter func(run func(context.Context))
+
+func (g *Gatherer) openBus(start starter) (err error) {
+	if !g.settings.NATS.Enabled {
+		return nil
 	}
-	if g.settings.does(jobLogs) {
-		if g.logs, err = eventlog.Open(g.dir, g.settings.Logs.config(g.log), time.Now()); err != nil {
-			return err
-		}
-		loops.Go(func() { g.logs.Run(background) })
+	if g.bus, err = bus.Open(g.dir, g.settings.NATS.config(g.log)); err != nil {
+		return err
 	}
+	if addr := g.bus.Addr(); addr != "" {
+		g.log.Info("NATS server listens", "addr", addr)
+	}
+	start(g.bus.Run)
+	return nil
+}
+
+func (g *Gatherer) openEventLog(start starter) (err error) {
+	if !g.settings.does(jobLogs) {
+		return nil
+	}
+	if g.eventLog, err = eventlog.Open(g.dir, g.settings.Logs.config(g.log), time.Now()); err != nil {
+		return err
+	}
+	start(g.eventLog.Run)
+	return nil
+}
+
+// openArchive opens the archive, and the pipeline, which begins with what an earlier
+// run left.
+func (g *Gatherer) openArchive(start starter) (err error) {
 	if !g.settings.does(jobIncidents) {
 		return nil
 	}
@@ -230,13 +246,13 @@ func (g *Gatherer) prepare(background context.Context, loops *sync.WaitGroup) (e
 		cfg.Target = g.bus
 	}
 	g.pipeline = pipeline.New(cfg)
-	loops.Go(func() { g.pipeline.Run(background) })
+	start(g.pipeline.Run)
 	return nil
 }
 
 // listen starts the Tub and returns the gatherer's FURL.
 func (g *Gatherer) listen() (furl string, err error) {
-	// An incident comes as one answer; nothing else that is sent here is long.
+	// An incident comes as one answer; no other message is long.
 	limit := max(2*int64(g.settings.Incidents.MaxSize), 1<<20)
 	g.tub, err = rpc.NewTub(rpc.Config{
 		KeyFile: filepath.Join(g.cfg.Dir, keyFile),
@@ -244,7 +260,7 @@ func (g *Gatherer) listen() (furl string, err error) {
 		Log:     g.log,
 
 		Features:    wire.Features,
-		AnyCopyable: true, // a program's own classes are kept as what they say
+		AnyCopyable: true, // an event may have values of its program's own classes
 	})
 	if err != nil {
 		return "", err
@@ -266,12 +282,14 @@ func (g *Gatherer) listen() (furl string, err error) {
 func (g *Gatherer) newCollector() *collect.Collector {
 	cfg := collect.Config{
 		MaxPublishers: g.settings.MaxPublishers,
-		MaxEvent:      int(g.settings.Logs.MaxEvent), MaxIncident: int64(g.settings.Incidents.MaxSize),
-		UnfinishedFor: g.unfinishedFor, MaxOffers: g.maxOffers,
-		Log: g.log,
+		MaxEvent:      int(g.settings.Logs.MaxEvent),
+		MaxIncident:   int64(g.settings.Incidents.MaxSize),
+		MaxOffers:     g.maxOffers,
+		UnfinishedFor: g.unfinishedFor,
+		Log:           g.log,
 	}
-	if g.logs != nil {
-		cfg.WriteEvent = g.logs.Write
+	if g.eventLog != nil {
+		cfg.WriteEvent = g.eventLog.Write
 		if g.bus != nil {
 			cfg.PublishEvent = g.bus.PublishEvent
 		}
@@ -282,22 +300,20 @@ func (g *Gatherer) newCollector() *collect.Collector {
 	return collect.New(cfg)
 }
 
-// disconnect ends all connections and waits for what they brought to be stored.
+// disconnect ends all connections and waits for their sessions.
 func (g *Gatherer) disconnect() {
 	if g.collector != nil {
 		g.collector.Stop()
+		defer g.collector.Wait()
 	}
 	if g.tub != nil {
 		g.tub.Close()
 	}
-	if g.collector != nil {
-		g.collector.Wait()
-	}
 }
 
-// Subscribe calls f with the subject and the payload of each message that is
-// published on NATS and matches subject, until ctx is done. It may be called
-// once Config.Waiting has been.
+// Subscribe calls f with the subject and the payload of each message on NATS that
+// matches subject, until ctx is done. It may be called after Config.Waiting was. The
+// error says that NATS is off or that the server refused.
 func (g *Gatherer) Subscribe(ctx context.Context, subject string, f func(subject string, payload []byte)) error {
 	if g.bus == nil {
 		return errors.New("gatherer: NATS is off")

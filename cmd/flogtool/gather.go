@@ -32,8 +32,8 @@ func newCreateIncidentGathererCommand() *cobra.Command {
 	return cmd
 }
 
-// newCreateCommand makes the two create commands; kind is what the original
-// calls the thing in its first line of output, which scripts read.
+// newCreateCommand makes the two create commands. kind is the original's name in the
+// first line of output, which scripts read.
 func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
@@ -60,7 +60,7 @@ func newCreateCommand(kind string, opts gatherer.Options) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&opts.Port, "port", "p", port, "where to listen: tcp:PORT, tcp:PORT:interface=ADDR, or PORT")
-	flags.StringVarP(&opts.Location, "location", "l", "", "where processes find it, required: tcp:gather.example.org:3117")
+	flags.StringVarP(&opts.Location, "location", "l", "", "where processes connect, required: tcp:gather.example.org:3117")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	if !opts.Incidents {
 		flags.StringVarP(&opts.Rotate, "rotate", "r", "", "begin a new file every `SECONDS`; default: only on SIGHUP")
@@ -76,11 +76,11 @@ func newRunCommand() *cobra.Command {
 		Use:     "run [options] DIR",
 		Short:   "Run the gatherer of a directory",
 		Example: "  flogtool run /var/lib/gatherer",
-		Long: "run gathers in the foreground, as gatherer.toml in DIR says, or as the\n" +
-			"gatherer.tac of an original gatherer does, and prints\n\n" +
+		Long: "run gathers in the foreground, with the settings in DIR's gatherer.toml, or in\n" +
+			"the gatherer.tac of an original gatherer. When processes can connect it prints\n\n" +
 			"  Gatherer waiting at: FURL\n\n" +
-			"when processes can connect. SIGTERM and Ctrl-C stop it cleanly; SIGHUP begins a\n" +
-			"new log file and reads the rules anew. What it has to say goes to stderr.",
+			"SIGTERM and Ctrl-C stop it cleanly. SIGHUP begins a new log file and reads the\n" +
+			"rules again. It logs to stderr.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			level := slog.LevelInfo
@@ -92,7 +92,7 @@ func newRunCommand() *cobra.Command {
 				Dir: args[0],
 				Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
 				Waiting: func(furl string) {
-					// Scripts wait for this line, as they do with the original.
+					// The original prints this line, and scripts wait for it.
 					fmt.Fprintf(cmd.OutOrStdout(), "Gatherer waiting at: %s\n", furl)
 				},
 			})
@@ -121,18 +121,18 @@ func newRunCommand() *cobra.Command {
 			return withoutPackage(err)
 		},
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say more on stderr")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd
 }
 
-// withoutPackage returns err without the name of the package it comes from:
-// the command's name stands there already.
+// withoutPackage returns err without the name of the package at its beginning: the
+// command's name will stand there.
 func withoutPackage(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	for _, name := range []string{"gatherer: ", "rpc: ", "incident: "} {
+	for _, name := range []string{"gatherer: ", "archive: ", "bus: ", "eventlog: ", "rpc: ", "incident: "} {
 		text = strings.TrimPrefix(text, name)
 	}
 	return errors.New(text)
