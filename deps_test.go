@@ -27,10 +27,11 @@ var order = []string{
 }
 
 // links are the rules about whole programs: what a package must not reach,
-// by whatever way, because others link it.
+// by whatever way, because others link it. Packages are given by prefix, or
+// exactly with a $ at the end.
 var links = []struct {
-	packages, except []string // by prefix, without the module's path
-	banned           []string // by prefix
+	packages, except []string // without the module's path
+	banned           []string
 	why              string
 }{
 	{
@@ -46,13 +47,13 @@ var links = []struct {
 	},
 	{
 		packages: []string{""},
-		except:   []string{"event/flogfile/bzip2", "gatherer", "tail", "cmd/", "bench", "examples/"},
+		except:   []string{"event/flogfile/bzip2", "gatherer$", "gatherer/eventlog$", "tail", "cmd/", "bench", "examples/"},
 		banned:   []string{"github.com/dsnet/compress"},
-		why:      "bzip2 is written for old readers only, by tail and gatherer",
+		why:      "bzip2 is written for old readers only, by tail and gatherer/eventlog",
 	},
 	{
 		packages: []string{""},
-		except:   []string{"gatherer", "tail/natstail", "logport/natspub", "cmd/flogtool", "examples/"},
+		except:   []string{"gatherer$", "gatherer/bus$", "tail/natstail", "logport/natspub", "cmd/flogtool", "examples/"},
 		banned:   []string{"github.com/nats-io/"},
 		why:      "NATS belongs to the gatherer and to who asks for it by name",
 	},
@@ -64,6 +65,21 @@ var links = []struct {
 		},
 		why: "the broker, the index, metrics and mail belong to the daemon",
 	},
+	{
+		packages: []string{"gatherer/"},
+		banned:   []string{module + "logport$", module + "logport/internal/ring"},
+		why:      "of the gatherer, only the daemon itself may have a recorder",
+	},
+}
+
+// imports are the packages that only some may import directly.
+var imports = []struct {
+	imported string   // by prefix
+	by       []string // as in links
+	why      string
+}{
+	{"github.com/nats-io/nats-server/", []string{"gatherer/bus$"}, "one package knows the broker"},
+	{module + "event/flogfile/bzip2", []string{"tail", "gatherer/eventlog$", "cmd/"}, "bzip2 is written for old readers only"},
 }
 
 // logportModules are the only modules that an application links with logport.
@@ -101,6 +117,13 @@ func TestDependencies(t *testing.T) {
 				t.Errorf("%s imports %s: imports point down the order of packages", name, below)
 			}
 		}
+		for imported := range strings.FieldsSeq(part[1]) {
+			for _, rule := range imports {
+				if strings.HasPrefix(imported, rule.imported) && !hasPrefix(name, rule.by) {
+					t.Errorf("%s must not import %s: %s", name, imported, rule.why)
+				}
+			}
+		}
 		for _, rule := range links {
 			if !hasPrefix(name, rule.packages) || hasPrefix(name, rule.except) {
 				continue
@@ -135,6 +158,13 @@ func rank(name string) (int, bool) {
 	return 0, false
 }
 
+// hasPrefix reports whether s begins with one of prefixes, or is one of those that
+// end in $.
 func hasPrefix(s string, prefixes []string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+	return slices.ContainsFunc(prefixes, func(p string) bool {
+		if exact, ok := strings.CutSuffix(p, "$"); ok {
+			return s == exact
+		}
+		return strings.HasPrefix(s, p)
+	})
 }
