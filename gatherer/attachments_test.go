@@ -26,7 +26,7 @@ func TestAttachmentsAreFetched(t *testing.T) {
 	if err := lp.Flush(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "incident stored", lp.TubID())
+	g.logged.Wait(t, "incident stored", lp.TubID())
 	for _, ending := range []string{"goroutines.txt", "heap.pprof"} {
 		theirs, err := filepath.Glob(filepath.Join(appDir, "0", "incidents", "*."+ending))
 		if err != nil || len(theirs) != 1 {
@@ -41,7 +41,7 @@ func TestAttachmentsAreFetched(t *testing.T) {
 			t.Errorf("%s has %d bytes here, %v; want %d", ending, len(got), err, len(want))
 		}
 	}
-	g.said.Wait(t, "all incidents are here", lp.TubID()) // nothing is being written now
+	g.logged.Wait(t, "all incidents are here", lp.TubID()) // nothing is being written now
 	if left, _ := filepath.Glob(filepath.Join(dir, "incidents", "*", "*.tmp")); len(left) > 0 {
 		t.Errorf("temporary files are left: %q", left)
 	}

@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the copies in docs/")
 
-// TestSettingsText: the file that Create writes says the defaults, all of them,
-// and is what the documentation shows.
+// TestSettingsText: the file that Create writes has all defaults, and its copy in the
+// documentation is equal.
 func TestSettingsText(t *testing.T) {
 	text := defaults().text()
 	got, err := parseSettings(text)

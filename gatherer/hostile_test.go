@@ -21,8 +21,8 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// peer is a publisher that a test has in its hands: it can say what no honest
-// one would.
+// peer is a publisher that the test controls: it can send what an honest publisher
+// would not.
 type peer struct {
 	tub      *rpc.Tub
 	logport  *rpc.Methods
@@ -60,7 +60,7 @@ func newPeer(t *testing.T, furl string) *peer {
 				return nil, err
 			}
 			since, _ := banana.Text(args[2])
-			p.announceAll(args[0].(*rpc.Remote), since)
+			p.offerAll(args[0].(*rpc.Remote), since)
 			return subscription, nil
 		},
 		"get_incident": func(c *rpc.Call) (any, error) {
@@ -106,7 +106,7 @@ func (p *peer) offer(t *testing.T, logport any) error {
 	return p.gatherer.Call(t.Context(), "logport", rpc.Pos([]byte("a claim"), logport), nil)
 }
 
-// has gives the peer an incident with n events, announced in each catch-up.
+// has gives the peer an incident with n events, which it offers in each catch-up.
 func (p *peer) has(name string, n int64) {
 	p.answer(name, func(int) (any, error) { return answer(n, 0), nil })
 }
@@ -118,7 +118,7 @@ func (p *peer) answer(name string, f func(attempt int) (any, error)) {
 	p.catchUp = append(p.catchUp, name)
 }
 
-// answer is what get_incident gives for n events, the last one the trigger.
+// answer returns the answer of get_incident for n events; the first is the trigger.
 func answer(n, first int64) event.Tuple {
 	var events []any
 	for i := range n {
@@ -135,7 +135,7 @@ func trigger(num int64) event.Dict {
 	return event.Dict{{Key: "incarnation", Value: []any{"02b4d3658aa9c406", nil}}, {Key: "num", Value: num}}
 }
 
-func (p *peer) announceAll(observer *rpc.Remote, since string) {
+func (p *peer) offerAll(observer *rpc.Remote, since string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, name := range p.catchUp {
@@ -174,7 +174,7 @@ func stillWorks(t *testing.T, g *running) {
 	p.has("incident-honest", 2)
 	tub := string(p.tub.ID())
 	p.connect(t, g.furl) // and again, on the same connection, now that it has one
-	g.said.Wait(t, "incident classified", "incident-honest", tub)
+	g.logged.Wait(t, "incident classified", "incident-honest", tub)
 }
 
 func TestHostileNames(t *testing.T) {
@@ -197,8 +197,8 @@ func TestHostileNames(t *testing.T) {
 	stillWorks(t, g)
 }
 
-// TestFetchFails: what cannot be fetched is tried again, holds up no other, and
-// is not passed by `latest`.
+// TestFetchFails: an incident that cannot be fetched is retried and does not hold up
+// others; `latest` stays below it.
 func TestFetchFails(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	set(t, dir, `max_size = "64 MiB"`, `max_size = "64 KiB"`)
@@ -235,14 +235,14 @@ func TestFetchFails(t *testing.T) {
 	last := incidentName(i + 3)
 	p.has(last, 1)
 	p.connect(t, g.furl)
-	g.said.Wait(t, "incident classified", last)
-	g.said.Wait(t, "incident classified", incidentName(1)) // on its third try
-	g.said.Wait(t, "all incidents are here", incidentName(1))
-	if g.said.Count("fetch incident; it is tried again", "incidents.max_size") == 0 {
-		t.Error("nothing was said of the incident that is too large")
+	g.logged.Wait(t, "incident classified", last)
+	g.logged.Wait(t, "incident classified", incidentName(1)) // on its third try
+	g.logged.Wait(t, "all incidents are here", incidentName(1))
+	if g.logged.Count("fetch incident; it is tried again", "incidents.max_size") == 0 {
+		t.Error("the incident that is too large was not reported")
 	}
-	if g.said.Count("incident gone", incidentName(i+1)) == 0 {
-		t.Error("nothing was said of the incident that is gone")
+	if g.logged.Count("incident gone", incidentName(i+1)) == 0 {
+		t.Error("the incident that is gone was not reported")
 	}
 	if n := p.tries(incidentName(1)); n != 3 {
 		t.Errorf("it was fetched %d times, want 3", n)
@@ -262,8 +262,8 @@ func TestFetchFails(t *testing.T) {
 	stillWorks(t, g)
 }
 
-// TestIncidentGrows: one that was fetched while it was recorded is replaced by
-// the whole one, and stands in its category once.
+// TestIncidentGrows: an incident that was fetched while it was being recorded is
+// replaced by the complete one, and is in its category once.
 func TestIncidentGrows(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	g := start(t, dir)
@@ -273,18 +273,18 @@ func TestIncidentGrows(t *testing.T) {
 	p.answer(name, func(attempt int) (any, error) { return answer(int64(min(attempt, 3)), 0), nil })
 	p.connect(t, g.furl)
 	o := p.observer(t)
-	g.said.Wait(t, "incident published", name)
-	g.said.Wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
+	g.logged.Wait(t, "incident published", name)
+	g.logged.Wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
 	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(0)), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "incident stored", name, "events=3")
+	g.logged.Wait(t, "incident stored", name, "events=3")
 	// Another one of the same name does not take its place.
 	p.answer(name, func(int) (any, error) { return answer(50, 7), nil })
 	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(7)), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "another incident of a name that is taken")
+	g.logged.Wait(t, "another incident of a name that is taken")
 	_, events := readEvents(t, filepath.Join(dir, "incidents", string(p.tub.ID()), name+".flog.zst"))
 	if len(events) != 3 {
 		t.Errorf("it has %d events, want the 3 of the complete one", len(events))
@@ -294,9 +294,9 @@ func TestIncidentGrows(t *testing.T) {
 	}
 }
 
-// TestOfferedAgain: a publisher that offers itself again, while an incident is
-// stored and cannot be classified, and then again and again, has each of its
-// incidents here once. What stands in the way is a directory.
+// TestOfferedAgain: a publisher offers its logport again while a stored incident
+// cannot be classified, because a directory is in the place of the file, and then
+// many times more. Each of its incidents is stored and listed once.
 func TestOfferedAgain(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	inTheWay := filepath.Join(dir, "classified", "unknown")
@@ -310,14 +310,14 @@ func TestOfferedAgain(t *testing.T) {
 	if err := p.offer(t, p.logport); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "classify incident; it is tried again")
+	g.logged.Wait(t, "classify incident; it is tried again")
 	if err := p.offer(t, p.logport); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(inTheWay); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "incident classified", incidentName(0))
+	g.logged.Wait(t, "incident classified", incidentName(0))
 	for i := 1; i < 20; i++ {
 		p.has(incidentName(i), 1)
 	}
@@ -326,14 +326,14 @@ func TestOfferedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g.said.Wait(t, "all incidents are here", incidentName(19))
+	g.logged.Wait(t, "all incidents are here", incidentName(19))
 	if got := listAll(t, dir); len(got) != 20 {
 		t.Errorf("classified/ has %d lines, want 20:\n%s", len(got), strings.Join(got, "\n"))
 	}
 }
 
-// TestSameSecond: the names of one second do not sort by time in the original,
-// so a later incident may have a smaller name than the last one that is here.
+// TestSameSecond: in the original, names of one second do not sort by time. A later
+// incident may have a smaller name than the last one that is stored.
 func TestSameSecond(t *testing.T) {
 	g := start(t, create(t, Options{Incidents: true}))
 	p := newPeer(t, g.furl)
@@ -341,14 +341,14 @@ func TestSameSecond(t *testing.T) {
 	const first, second = "incident-2026-11-22--15-54-53Z-zaaaaaa", "incident-2026-11-22--15-54-53Z-aaaaaaa"
 	p.has(first, 1)
 	p.connect(t, g.furl)
-	g.said.Wait(t, "all incidents are here", first)
+	g.logged.Wait(t, "all incidents are here", first)
 	tries := p.tries(first)
 	p.has(second, 1)
 	p.connect(t, g.furl)
-	g.said.Wait(t, "incident classified", second)
+	g.logged.Wait(t, "incident classified", second)
 	p.has("incident-2026-11-22--15-54-54Z-aaaaaaa", 1)
 	p.connect(t, g.furl)
-	g.said.Wait(t, "incident classified", "15-54-54Z")
+	g.logged.Wait(t, "incident classified", "15-54-54Z")
 	if n := p.tries(first); n != tries {
 		t.Errorf("the first was fetched %d times more", n-tries)
 	}
@@ -367,10 +367,10 @@ func TestNewTubID(t *testing.T) {
 		p.connect(t, g.furl)
 		*tub = string(p.tub.ID())
 		if *tub == first {
-			g.said.Wait(t, "incident classified")
+			g.logged.Wait(t, "incident classified")
 			continue
 		}
-		g.said.Wait(t, "incident is here from another Tub", *tub)
+		g.logged.Wait(t, "incident is here from another Tub", *tub)
 		if n := p.tries(incidentName(0)); n != 0 {
 			t.Errorf("it was fetched %d times more", n)
 		}
@@ -384,8 +384,7 @@ func TestNewTubID(t *testing.T) {
 	}
 }
 
-// TestFlood: a publisher that announces more than is kept is asked again for
-// the rest.
+// TestFlood: a publisher that offers more than fits is asked again for the rest.
 func TestFlood(t *testing.T) {
 	g := start(t, create(t, Options{Incidents: true}), func(g *Gatherer) { g.maxOffers = 500 })
 	p := newPeer(t, g.furl)
@@ -416,7 +415,7 @@ func TestHostileEvents(t *testing.T) {
 		t.Error("msg took nothing")
 	}
 	if err := o.Call(t.Context(), "no_such_method", rpc.Args{}, nil); err == nil {
-		t.Error("a method that is none was called")
+		t.Error("a method that does not exist was called")
 	}
 	deep := any("bottom")
 	for range 400 {
@@ -464,7 +463,7 @@ func TestHostileOffers(t *testing.T) {
 	// A publisher that cannot do what it claims.
 	q := &peer{logport: &rpc.Methods{Name: wire.RILogPublisher, Map: nil}}
 	q.connect(t, g.furl)
-	g.said.Wait(t, "subscribe to incidents", "AttributeError")
+	g.logged.Wait(t, "subscribe to incidents", "AttributeError")
 	// A third is one too many, until another goes.
 	r := &peer{logport: p.logport, tub: nil}
 	tub, err := rpc.NewTub(rpc.Config{})
@@ -483,11 +482,11 @@ func TestHostileOffers(t *testing.T) {
 		t.Errorf("the third publisher got %v", err)
 	}
 	q.tub.Close()
-	g.said.Wait(t, "publisher gone", string(q.tub.ID()))
+	g.logged.Wait(t, "publisher gone", string(q.tub.ID()))
 	stillWorks(t, g)
 }
 
-// TestGarbage sends what is no protocol, before, during and after negotiation.
+// TestGarbage sends garbage before, during and after negotiation.
 func TestGarbage(t *testing.T) {
 	g := start(t, create(t, Options{Incidents: true}))
 	f, err := rpc.ParseFURL(g.furl)
@@ -510,7 +509,7 @@ func TestGarbage(t *testing.T) {
 		"web browser":    "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"another Tub":    "GET /id/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n\r\n",
 		"TLS at once":    "\x16\x03\x01\x02\x00\x01\x00",
-		"garbage as TLS": get + "this is no ClientHello, whatever it may be called",
+		"garbage as TLS": get + "this is not a ClientHello",
 		"nothing":        "",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -23,8 +23,8 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// TestMain makes of the test's program a gatherer that can be killed, when the
-// environment names its directory. What it says goes to standard output.
+// TestMain runs a gatherer, in a process that a test can kill, if the environment
+// names its directory. It logs to standard output.
 func TestMain(m *testing.M) {
 	dir := os.Getenv("FLOG_TEST_GATHERER")
 	if dir == "" {
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// startProcess runs a gatherer in a process of its own.
+// startProcess runs a gatherer in another process.
 func startProcess(t *testing.T, dir string) (p *foolscaptest.Proc, furl string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -52,13 +52,13 @@ func startProcess(t *testing.T, dir string) (p *foolscaptest.Proc, furl string) 
 	return p, p.Expect(t, "^Gatherer waiting at: (.*)$")[1]
 }
 
-// check fails the test unless each of the incidents of tub is there exactly
-// once: in the archive, in classified/ and, after all that is to be published
-// has been, in the stream and in the ledger.
+// check fails the test unless each of the incidents of tub is exactly once in the
+// archive, in classified/ and, after all have been published, in the stream and in
+// the ledger.
 func check(t *testing.T, dir, tub string, incidents []string) {
 	t.Helper()
 	g := start(t, dir)
-	g.said.Wait(t, "all is published")
+	g.logged.Wait(t, "all is published")
 	var want, listed []string
 	for _, name := range incidents {
 		rel := "incidents/" + tub + "/" + name + ".flog.zst"
@@ -166,8 +166,8 @@ func TestKilledAnywhere(t *testing.T) {
 	check(t, dir, string(pub.tub.ID()), names)
 }
 
-// TestOriginalDirectories: a directory that the original made and ran is taken
-// over with its key and FURL, and with what is in it.
+// TestOriginalDirectories: a directory in which the original ran is taken over with
+// its key, its FURL and its incidents.
 func TestOriginalDirectories(t *testing.T) {
 	tool, python := foolscaptest.Tool(t, "flogtool"), foolscaptest.Python(t)
 	for _, kind := range []string{"create-gatherer", "create-incident-gatherer"} {
@@ -206,16 +206,16 @@ func TestOriginalDirectories(t *testing.T) {
 					t.Errorf("rotates after %v, compresses as %q; want what gatherer.tac says", r, c)
 				}
 				startApp(t, base, furl)
-				g.said.Wait(t, "gathering events")
+				g.logged.Wait(t, "gathering events")
 				g.Reload()
-				g.said.Wait(t, "log file compressed")
+				g.logged.Wait(t, "log file compressed")
 				return
 			}
 			a = startApp(t, base, furl)
 			a.do(t, `IncidentReporter.TRAILING_DELAY = None`)
-			g.said.Wait(t, "gathering incidents", a.tub, "after=incident-")
+			g.logged.Wait(t, "gathering incidents", a.tub, "after=incident-")
 			a.do(t, `log.msg("after", level=log.WEIRD)`)
-			g.said.Wait(t, "incident published")
+			g.logged.Wait(t, "incident published")
 			if got := listAll(t, dir); len(got) != 2 || !strings.HasSuffix(got[0], ".bz2") || !strings.HasSuffix(got[1], ".zst") {
 				t.Errorf("classified/ has %q, want the original's incident and ours", got)
 			}

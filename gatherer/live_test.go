@@ -182,19 +182,19 @@ func writeFile(t *testing.T, name, text string) {
 // running is a gatherer under test.
 type running struct {
 	*Gatherer
-	dir  string
-	furl string
-	said *testwait.Log
-	stop func() // ends it and waits; may be repeated
+	dir    string
+	furl   string
+	logged *testwait.Log
+	stop   func() // ends it and waits; may be repeated
 }
 
 // start runs the gatherer of dir until the end of the test. It does not wait
 // long for an incident that may still be growing.
 func start(t *testing.T, dir string, tune ...func(*Gatherer)) *running {
 	t.Helper()
-	r := &running{dir: dir, said: testwait.NewLog(t)}
+	r := &running{dir: dir, logged: testwait.NewLog(t)}
 	furl := make(chan string, 1)
-	g, err := New(Config{Dir: dir, Log: slog.New(r.said), Waiting: func(f string) { furl <- f }})
+	g, err := New(Config{Dir: dir, Log: slog.New(r.logged), Waiting: func(f string) { furl <- f }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func start(t *testing.T, dir string, tune ...func(*Gatherer)) *running {
 	case err := <-ended:
 		t.Fatalf("Run: %v", err)
 	case <-time.After(60 * time.Second):
-		t.Fatal("the gatherer does not wait for anybody")
+		t.Fatal("the gatherer does not start")
 	}
 	return r
 }
@@ -267,8 +267,8 @@ func messages(events []*event.Event) []string {
 	return m
 }
 
-// TestPythonIncident is the main job on the original's own events: all of them
-// arrive as the program logged them, classified by a rule.
+// TestPythonIncident: an incident of a program of the original arrives with all
+// events as they were logged, and a rule classifies it.
 func TestPythonIncident(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	writeFile(t, filepath.Join(dir, "classify_pump.expr"), "facility == \"pump\" && attrs.bar > 3 ? [\"pump\", \"overpressure\"] : nil\n")
@@ -281,7 +281,7 @@ func TestPythonIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startApp(t, t.TempDir(), g.furl)
-	g.said.Wait(t, "gathering incidents", a.tub)
+	g.logged.Wait(t, "gathering incidents", a.tub)
 
 	for i := range 20 {
 		a.do(t, fmt.Sprintf(`log.msg("noisy %d", level=log.NOISY, facility="pump")`, i))
@@ -296,7 +296,7 @@ func TestPythonIncident(t *testing.T) {
 
 	// The window is 5 s long; what follows may take 10 s more.
 	begin := time.Now()
-	said := g.said.Wait(t, "incident classified", a.tub)
+	said := g.logged.Wait(t, "incident classified", a.tub)
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("the incident was here %v after its trigger", took)
 	}
@@ -373,8 +373,8 @@ func TestPythonIncident(t *testing.T) {
 	}
 }
 
-// canonical returns d as JSON with the keys sorted at every depth, as they are
-// once they have crossed the wire.
+// canonical returns d as JSON with the keys sorted at every depth, as the wire
+// protocol sorts them.
 func canonical(d event.Dict) string {
 	var v any
 	if err := json.Unmarshal(event.AppendJSON(nil, event.Finite(d)), &v); err != nil {
@@ -384,8 +384,8 @@ func canonical(d event.Dict) string {
 	return string(text)
 }
 
-// TestPythonLog: every event of a program of the original is in the log file as
-// soon as the program has its answer, under the identity it has proved.
+// TestPythonLog: every event of a program of the original is in the log file when
+// the program has its answer, with the TubID that the program has proved.
 func TestPythonLog(t *testing.T) {
 	dir := create(t, Options{})
 	g := start(t, dir)
@@ -396,7 +396,7 @@ func TestPythonLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startApp(t, t.TempDir(), g.furl)
-	g.said.Wait(t, "gathering events", a.tub)
+	g.logged.Wait(t, "gathering events", a.tub)
 	a.do(t, `[log.msg("event %d" % i, level=log.NOISY, facility="x", raw=b"\x00") for i in range(500)] and None`)
 	a.do(t, `log.msg("important", level=log.BAD, facility="x.y z")`)
 	select {
@@ -408,7 +408,7 @@ func TestPythonLog(t *testing.T) {
 		t.Fatal("the important event was not published")
 	}
 	g.Reload()
-	g.said.Wait(t, "log rotated")
+	g.logged.Wait(t, "log rotated")
 	a.do(t, `log.msg("in the next file", level=log.BAD)`)
 	<-published
 	g.stop()
@@ -434,8 +434,8 @@ func TestPythonLog(t *testing.T) {
 	}
 }
 
-// TestCatchUp: what a process recorded before it knew the gatherer is fetched,
-// and what is recorded later comes by itself.
+// TestCatchUp: the incidents that a process recorded before it knew the gatherer are
+// fetched, and so are those that it records later.
 func TestCatchUp(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	base := t.TempDir()
@@ -453,20 +453,20 @@ func TestCatchUp(t *testing.T) {
 	g := start(t, dir)
 	a = startApp(t, base, g.furl)
 	for range names {
-		g.said.Wait(t, "incident classified", a.tub)
+		g.logged.Wait(t, "incident classified", a.tub)
 	}
 	if got := listAll(t, dir); len(got) != 2 {
 		t.Errorf("classified/ has %q, want two", got)
 	}
 	// The last of a catch-up may still be growing: it is fetched once more
 	// before it counts as settled.
-	g.said.Wait(t, "fetching incident", max(names[0], names[1]))
+	g.logged.Wait(t, "fetching incident", max(names[0], names[1]))
 	a.do(t, `log.msg("third", level=log.WEIRD)`)
-	g.said.Wait(t, "incident classified", a.tub)
+	g.logged.Wait(t, "incident classified", a.tub)
 	all := a.incidents(t)
 	slices.Sort(all)
 	if all[2] > max(names[0], names[1]) { // within one second it may not be
-		g.said.Wait(t, "all incidents are here", all[2])
+		g.logged.Wait(t, "all incidents are here", all[2])
 	}
 	latest, err := os.ReadFile(filepath.Join(dir, "incidents", a.tub, "latest"))
 	if err != nil || string(latest) != all[2]+"\n" {
@@ -477,34 +477,34 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// TestRules: a rule that does not compile is reported with its place, and the
-// others run; rules that come while the gatherer runs are used.
+// TestRules: a rule that does not compile is reported with its place, and the others
+// are used; so are rules that are added while the gatherer runs.
 func TestRules(t *testing.T) {
 	dir := create(t, Options{Incidents: true})
 	writeFile(t, filepath.Join(dir, "classify_bad.expr"), "// Never right.\nlevel >> 3 ? \"x\" : nil\n")
 	writeFile(t, filepath.Join(dir, "classify_good.expr"), "message == \"broke\" ? \"good\" : nil\n")
 	g := start(t, dir)
-	if said := g.said.Wait(t, "rule cannot be used"); !strings.Contains(said, "classify_bad.expr:2:8: ") {
+	if said := g.logged.Wait(t, "rule cannot be used"); !strings.Contains(said, "classify_bad.expr:2:8: ") {
 		t.Errorf("the gatherer said %q, want the file, the line and the column", said)
 	}
 	p := newPeer(t, g.furl)
 	o := p.observer(t)
-	announce := func(name string) {
+	offer := func(name string) {
 		t.Helper()
 		p.has(name, 1)
 		if err := o.Call(t.Context(), "new_incident", rpc.Pos([]byte(name), trigger(0)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	announce(incidentName(0))
-	g.said.Wait(t, "incident classified", incidentName(0), "[good]")
+	offer(incidentName(0))
+	g.logged.Wait(t, "incident classified", incidentName(0), "[good]")
 
 	writeFile(t, filepath.Join(dir, "classify_new.expr"), "len(events) == 1 ? \"new\" : nil\n")
 	writeFile(t, filepath.Join(dir, "classify_good.expr"), "message == \"broke\" ? \"good\" nil\n")
 	g.Reload()
-	g.said.Wait(t, "rule cannot be used", "classify_good.expr:1:")
-	announce(incidentName(1))
-	g.said.Wait(t, "incident classified", incidentName(1), "[good new]") // the last good version stays in force
+	g.logged.Wait(t, "rule cannot be used", "classify_good.expr:1:")
+	offer(incidentName(1))
+	g.logged.Wait(t, "incident classified", incidentName(1), "[good new]") // the last good version stays in force
 
 	// Stored incidents keep what they have; one that no file names is looked at
 	// again at the next start.
@@ -513,7 +513,7 @@ func TestRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	g = start(t, dir)
-	g.said.Wait(t, "stored incidents are classified", "anew=1")
+	g.logged.Wait(t, "stored incidents are classified", "anew=1")
 	path := "new incidents/" + string(p.tub.ID()) + "/%s.flog.zst"
 	want := []string{fmt.Sprintf(path, incidentName(1)), fmt.Sprintf(path, incidentName(0))}
 	if got := listAll(t, dir); !slices.Equal(got, want) {

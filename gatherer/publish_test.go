@@ -55,7 +55,7 @@ func TestUnreadableIncident(t *testing.T) {
 	p.connect(t, g.furl)
 	p.observer(t)
 	for i := range 3 {
-		g.said.Wait(t, "incident classified", incidentName(i))
+		g.logged.Wait(t, "incident classified", incidentName(i))
 	}
 	g.stop()
 	file := filepath.Join(dir, "incidents", string(p.tub.ID()), incidentName(0)+".flog.zst")
@@ -66,16 +66,16 @@ func TestUnreadableIncident(t *testing.T) {
 	set(t, dir, "enabled = false", "enabled = true")
 	g = start(t, dir)
 	for i := 1; i < 3; i++ {
-		g.said.Wait(t, "incident published", incidentName(i))
+		g.logged.Wait(t, "incident published", incidentName(i))
 	}
-	g.said.Wait(t, "incident set aside", "step=publish", incidentName(0), "not a flogfile")
+	g.logged.Wait(t, "incident set aside", "step=publish", incidentName(0), "not a flogfile")
 	p.connect(t, g.furl)
 	p.has(incidentName(3), 1)
 	if err := p.observer(t).Call(t.Context(), "new_incident", rpc.Pos([]byte(incidentName(3)), trigger(0)), nil); err != nil {
 		t.Fatal(err)
 	}
-	g.said.Wait(t, "incident published", incidentName(3))
-	if n := g.said.Count("incident set aside"); n != 1 {
+	g.logged.Wait(t, "incident published", incidentName(3))
+	if n := g.logged.Count("incident set aside"); n != 1 {
 		t.Errorf("it was reported %d times that an incident was set aside, want once", n)
 	}
 }
@@ -102,9 +102,9 @@ func TestSummaryTooLarge(t *testing.T) {
 	}
 	p.connect(t, g.furl)
 	for i := 1; i < 3; i++ {
-		g.said.Wait(t, "incident published", incidentName(i))
+		g.logged.Wait(t, "incident published", incidentName(i))
 	}
-	g.said.Wait(t, "incident set aside", "step=publish", incidentName(0), "maximum payload exceeded")
+	g.logged.Wait(t, "incident set aside", "step=publish", incidentName(0), "maximum payload exceeded")
 }
 
 // TestNATSAway: while the NATS server cannot be reached, incidents are stored and
@@ -121,15 +121,15 @@ func TestNATSAway(t *testing.T) {
 	}
 	p.connect(t, g.furl)
 	for i := range 3 {
-		g.said.Wait(t, "incident classified", incidentName(i))
+		g.logged.Wait(t, "incident classified", incidentName(i))
 	}
 	startNATS(t, port, 1<<20)
 	for i := range 3 {
 		testwait.Eventually(t, "incident "+strconv.Itoa(i)+" published", func() bool {
-			return g.said.Count("incident published", incidentName(i)) == 1
+			return g.logged.Count("incident published", incidentName(i)) == 1
 		})
 	}
-	if n := g.said.Count("set aside"); n != 0 {
+	if n := g.logged.Count("set aside"); n != 0 {
 		t.Errorf("%d incidents were set aside", n)
 	}
 }

@@ -8,10 +8,10 @@
 //	classified/CATEGORY             the incidents of a category, one path a line
 //	published, told                 ledgers: a path and a target a line
 //
-// The files are the truth. An [Archive] has an index of them in memory, which
-// [Open] makes and which each method changes after the files. So what is not yet
-// classified or published is found by comparing them, see [Archive.Next], and a
-// gatherer that is killed at any point goes on where it was: nothing is lost, and
+// The files are the truth. [Open] reads them into an index in memory, and each
+// method of an [Archive] changes the files first, then the index. [Archive.Next]
+// compares: it finds incidents that are not classified, or not published. So a
+// gatherer that is killed at any point continues where it was. Nothing is lost, and
 // nothing is listed twice.
 //
 // It does not fetch, classify or publish: packages collect and pipeline do.

@@ -3,11 +3,11 @@
 //
 //	Publish       flog.incident.…   stream FLOG_INCIDENTS, each message once
 //	PutObject     the files         object store flog-incidents
-//	PublishEvent  flog.event.…      core NATS: who is connected gets it
+//	PublishEvent  flog.event.…      core NATS: for those who are connected
 //
-// What is on NATS may be lost; the files that it comes from may not. An error of
-// Publish and PutObject tells whether NATS cannot be used now, see
-// [UnavailableError], or refuses this one message.
+// Messages on NATS may be lost; the files that they come from may not. An error of
+// Publish or PutObject is an [UnavailableError] if NATS cannot be used now; otherwise
+// NATS refuses that one message or file.
 //
 // It is the only package that imports the NATS server.
 //

@@ -81,7 +81,7 @@ func TestBusObjects(t *testing.T) {
 	b := openTestBus(t, openTestDir(t), func(cfg *Config) { cfg.MaxStore = 8 << 20 })
 	file := make([]byte, 1<<20)
 	rand.Read(file)
-	// The bucket has room for three of them: the last ones are there, whole.
+	// The store has room for three files: the last ones are in it.
 	names := []string{"i/1", "i/2", "i/3", "i/4", "i/5", "i/6"}
 	for _, name := range names {
 		if stored, err := b.PutObject(t.Context(), name, int64(len(file)), bytes.NewReader(file)); err != nil || !stored {
@@ -100,7 +100,7 @@ func TestBusObjects(t *testing.T) {
 	}
 }
 
-// TestBusRefuses: what NATS refuses is told from NATS being away.
+// TestBusRefuses: the error for what NATS refuses is not the one for NATS being away.
 func TestBusRefuses(t *testing.T) {
 	b := openTestBus(t, openTestDir(t), nil)
 	const subject = "flog.incident.a.b.c"

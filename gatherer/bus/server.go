@@ -73,15 +73,15 @@ func (b *Bus) startServer(dir *durable.Dir) error {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
 	b.embedded = s
-	said := &serverLog{log: b.log}
-	s.SetLoggerV2(said, false, false, false)
+	logger := &serverLog{log: b.log}
+	s.SetLoggerV2(logger, false, false, false)
 	s.Start()
 	ready := false
-	for end := time.Now().Add(10 * time.Second); !ready && !said.fatal.Load() && time.Now().Before(end); {
+	for end := time.Now().Add(10 * time.Second); !ready && !logger.fatal.Load() && time.Now().Before(end); {
 		ready = s.ReadyForConnections(100 * time.Millisecond)
 	}
 	if !ready || !s.JetStreamEnabled() {
-		return fmt.Errorf("embedded NATS server did not start: %s", said.worst())
+		return fmt.Errorf("embedded NATS server did not start: %s", logger.worst())
 	}
 	if b.cfg.Listen != "" {
 		b.addr = s.Addr().String()

@@ -36,7 +36,7 @@ func TestResume(t *testing.T) {
 				for l := range lost {
 					below = below && s < l
 				}
-				// A mark never goes back: what is announced below it was
+				// A mark never goes back: what is offered below it was
 				// there when it was set.
 				if below && s > mark {
 					mark = s

@@ -204,8 +204,8 @@ func TestCompression(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			dir := openTestDir(t)
 			l := openTestLog(t, dir, form, time.Now())
-			said := testwait.NewLog(t)
-			l.log = slog.New(said)
+			logged := testwait.NewLog(t)
+			l.log = slog.New(logged)
 			for i := range 1000 {
 				if err := l.Write(line(i)); err != nil {
 					t.Fatal(err)
@@ -217,7 +217,7 @@ func TestCompression(t *testing.T) {
 			if err := l.Rotate(time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			said.Wait(t, "log file compressed")
+			logged.Wait(t, "log file compressed")
 			cancel()
 			<-kept
 			got, files := nums(t, dir)

@@ -5,15 +5,17 @@
 //	           the rules            NATS flog.incident.…, object store
 //	           files: classified/   file: published
 //
-// Each step finds at start what it has not done, by comparing files. It does one
-// incident at a time, in a goroutine of its own, and tells the next step. An
-// incident that it cannot do after a few tries, because the file is damaged or the
-// server refuses it, is set aside with the reason: it is retried every hour and at
-// the next start, and does not hold up others. If the whole target of a step is
-// away, the step waits for it, and no incident is set aside.
+// Each step has a goroutine, which does one incident at a time and hands it to the
+// next step. At start, a step finds what it has not done by comparing files.
 //
-// Memory is bounded: the queues have at most maxQueue names. When more incidents
-// wait, their names are found again in the archive.
+// If a step fails three times on an incident, because its file is damaged or the
+// server refuses it, the incident is set aside with the reason: it does not hold up
+// others, and is retried every hour and at the next start. If the target of a step
+// is away as a whole, the step waits and tries it again, at least once a minute; no
+// incident is set aside.
+//
+// Memory is bounded: a step has at most 1000 names in its queue. If more incidents
+// wait, it finds their names in the archive.
 //
 // Spec: docs/nats.md.
 package pipeline
@@ -63,7 +65,9 @@ func (p *Pipeline) add(cfg Config, name string, step step, undone func(archive.S
 	if last := len(p.stages) - 1; last >= 0 {
 		p.stages[last].next = st.add
 	}
-	st.idle = p.idle
+	if cfg.Target != nil {
+		st.idle = p.idle
+	}
 	p.stages = append(p.stages, st)
 }
 
