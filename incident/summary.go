@@ -9,7 +9,7 @@ import (
 // Summary is what is published of an incident. Everything but Tubs, Categories and
 // Object is a property of the incident itself.
 //
-// Spec: docs/nats.md, "Summaries".
+// Spec: docs/nats.md.
 type Summary struct {
 	Name        string
 	Incarnation string

@@ -107,8 +107,6 @@ func subscribe(t testing.TB, lp *logport.Logport, o wire.SubscribeOptions, handl
 		}
 		return lp.Stats().Subscribers > before
 	})
-	// It is there; its part in the pump begins a moment later, with its goroutine.
-	time.Sleep(20 * time.Millisecond)
 }
 
 func TestSubscribeAccountsForEveryEvent(t *testing.T) {

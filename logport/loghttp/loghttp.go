@@ -31,7 +31,7 @@ func Handler(lp *logport.Logport, next http.Handler) http.Handler {
 				return
 			}
 			if v != http.ErrAbortHandler {
-				lp.Panicked(r.Context(), v, slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				lp.RecordPanic(r.Context(), v, slog.String("method", r.Method), slog.String("path", r.URL.Path),
 					slog.String("remote", r.RemoteAddr))
 			}
 			panic(v)

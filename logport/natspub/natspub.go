@@ -34,7 +34,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport"
@@ -77,11 +76,6 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Level = cmp.Or(cfg.Level, event.Weird)
-	if cfg.Filter != "" {
-		if _, err := filter.Compile(cfg.Filter); err != nil {
-			return nil, fmt.Errorf("natspub: %w", err)
-		}
-	}
 	p := &Publisher{lp: lp, cfg: cfg}
 	options := append([]nats.Option{
 		nats.Name("flogtool " + lp.Name()),
@@ -102,15 +96,18 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 			return nil, fmt.Errorf("natspub: %w", err)
 		}
 	}
+	// Both watches begin here: what is logged from now on is published or counted.
+	events, err := lp.WatchEvents(wire.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter})
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("natspub: %w", err)
+	}
+	incidents := lp.WatchIncidents()
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	p.wg.Go(func() { events.Run(ctx, func(b *wire.Batch) error { return p.events(ctx, b) }) })
 	p.wg.Go(func() {
-		o := wire.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
-		lp.Watch(ctx, o, func(b *wire.Batch) error { return p.events(ctx, b) })
-	})
-	watch := lp.WatchIncidents()
-	p.wg.Go(func() {
-		watch.Run(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
+		incidents.Run(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
 	})
 	return p, nil
 }

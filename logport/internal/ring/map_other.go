@@ -1,6 +1,6 @@
 //go:build !linux
 
-package logport
+package ring
 
 import (
 	"errors"

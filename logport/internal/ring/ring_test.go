@@ -1,4 +1,4 @@
-package logport
+package ring
 
 import (
 	"bytes"
@@ -12,14 +12,14 @@ import (
 )
 
 // held returns what the rings hold, by a cursor.
-func held(t *testing.T, a *rings) map[event.Num][]byte {
+func held(t *testing.T, a *Rings) map[event.Num][]byte {
 	t.Helper()
-	c := newCursor(a, 0)
-	c.cut()
+	c := NewCursor(a, 0)
+	c.Cut()
 	got := map[event.Num][]byte{}
 	last := event.Num(0)
 	for {
-		num, rec, ok := c.read()
+		num, rec, ok := c.Read()
 		if !ok {
 			return got
 		}
@@ -47,19 +47,20 @@ func TestRingsAgainstModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			a := newRings(make([]byte, 64*blockSize), true, settings{})
+			a := New(make([]byte, 64*BlockSize), true)
 			all := map[event.Num][]byte{}
-			ringOf := map[event.Num]*ring{}
-			newest := map[*ring]event.Num{}
+			ringOf := map[event.Num]*Ring{}
+			newest := map[*Ring]event.Num{}
 			for range 4000 {
 				name := fmt.Sprintf("f%d", min(rng.IntN(12), rng.IntN(12)))
-				r := a.ring(a.facility(name), rng.IntN(3))
+				f, band := a.Facility(name), rng.IntN(3)
+				r := a.ring(f, band)
 				size := rng.IntN(600)
 				if rng.IntN(200) == 0 {
 					size = rng.IntN(a.maxRecord)
 				}
 				p := payload(rng, size)
-				num := a.append(r, p)
+				num := a.Append(f, event.Levels[band], p)
 				if num != event.Num(len(all)) {
 					t.Fatalf("append gave number %d, want %d", num, len(all))
 				}
@@ -101,15 +102,15 @@ func TestRingsAgainstModel(t *testing.T) {
 // TestNoisyFacilityLeavesTheShareOfOthers: one facility logs a hundred times
 // what the rings hold; what the others logged before is untouched.
 func TestNoisyFacilityLeavesTheShareOfOthers(t *testing.T) {
-	a := newRings(make([]byte, 64*blockSize), true, settings{})
-	quiet := a.ring(a.facility("quiet"), 0)
+	a := New(make([]byte, 64*BlockSize), true)
+	quiet := a.Facility("quiet")
 	var first []event.Num
-	for range 10 * blockSize / 200 { // ten blocks: below a fair share of 28
-		first = append(first, a.append(quiet, make([]byte, 200-recordHeader)))
+	for range 10 * BlockSize / 200 { // ten blocks: below a fair share of 28
+		first = append(first, a.Append(quiet, event.Noisy, make([]byte, 200-recordHeader)))
 	}
-	noisy := a.ring(a.facility("noisy"), 0)
-	for range 100 * 64 * blockSize / 1000 {
-		a.append(noisy, make([]byte, 1000))
+	noisy := a.Facility("noisy")
+	for range 100 * 64 * BlockSize / 1000 {
+		a.Append(noisy, event.Noisy, make([]byte, 1000))
 	}
 	got := held(t, a)
 	for _, num := range first {
@@ -120,18 +121,18 @@ func TestNoisyFacilityLeavesTheShareOfOthers(t *testing.T) {
 }
 
 // TestPinKeepsWhatLedToTheTrigger: events that follow a trigger do not overwrite
-// what led to it as long as the reserve lasts; then what is given up is counted.
+// what led to it as long as the reserve lasts; then what is evicted is counted.
 func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
-	a := newRings(make([]byte, 64*blockSize), true, settings{})
-	r := a.ring(a.facility(""), 0)
-	for range 64 * blockSize / 500 {
-		a.append(r, make([]byte, 500))
+	a := New(make([]byte, 64*BlockSize), true)
+	f := a.Facility("")
+	for range 64 * BlockSize / 500 {
+		a.Append(f, event.Noisy, make([]byte, 500))
 	}
 	before := held(t, a)
-	trigger := a.append(r, make([]byte, 10))
-	a.pinBefore(trigger)
-	for range a.t.reserve * blockSize / 600 {
-		a.append(r, make([]byte, 500))
+	trigger := a.Append(f, event.Noisy, make([]byte, 10))
+	a.Pin(trigger)
+	for range a.t.reserve * BlockSize / 600 {
+		a.Append(f, event.Noisy, make([]byte, 500))
 	}
 	after := held(t, a)
 	for num := range before {
@@ -140,10 +141,10 @@ func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
 		}
 	}
 	if a.t.pinLost != 0 {
-		t.Errorf("%d events are counted as given up, want 0", a.t.pinLost)
+		t.Errorf("%d events are counted as evicted, want 0", a.t.pinLost)
 	}
-	for range 4 * blockSize / 500 {
-		a.append(r, make([]byte, 500))
+	for range 4 * BlockSize / 500 {
+		a.Append(f, event.Noisy, make([]byte, 500))
 	}
 	after = held(t, a)
 	lost := 0
@@ -155,9 +156,9 @@ func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
 	if lost == 0 || uint64(lost) != a.t.pinLost {
 		t.Errorf("%d pinned events are gone and %d are counted", lost, a.t.pinLost)
 	}
-	a.unpin(trigger)
-	for range 3 * 64 * blockSize / 500 {
-		a.append(r, make([]byte, 500))
+	a.Unpin(trigger)
+	for range 3 * 64 * BlockSize / 500 {
+		a.Append(f, event.Noisy, make([]byte, 500))
 	}
 	if len(a.t.free) < a.t.reserve-4 {
 		t.Errorf("%d blocks are free after the pin, want the reserve of %d back", len(a.t.free), a.t.reserve)
@@ -165,11 +166,13 @@ func TestPinKeepsWhatLedToTheTrigger(t *testing.T) {
 }
 
 func TestRingLimits(t *testing.T) {
-	s := settings{rings: map[ringKey]ringSize{{"", 0}: {events: 100}, {"small", 0}: {bytes: 2 * blockSize}, {"few.er", 0}: {events: 3}}}
-	a := newRings(make([]byte, 64*blockSize), true, s)
+	a := New(make([]byte, 64*BlockSize), true)
+	a.SetRing("", event.Noisy, 0, 100)
+	a.SetRing("small", event.Noisy, 2*BlockSize, 0)
+	a.SetRing("few.er", event.Noisy, 0, 3)
 	for _, name := range []string{"", "few.er.child", "small.one"} {
 		for range 5000 {
-			a.append(a.ring(a.facility(name), 0), make([]byte, 100))
+			a.Append(a.Facility(name), event.Noisy, make([]byte, 100))
 		}
 	}
 	count := map[int]int{}
@@ -187,26 +190,26 @@ func TestRingLimits(t *testing.T) {
 // TestCursorLosesNothingWhileOthersLog: with rings large enough, a cursor that
 // reads while eight goroutines log sees every number once, in order.
 func TestCursorLosesNothingWhileOthersLog(t *testing.T) {
-	a := newRings(make([]byte, 4096*blockSize), true, settings{})
+	a := New(make([]byte, 4096*BlockSize), true)
 	const each = 20000
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
-			f := a.facility(fmt.Sprintf("f%d", g%3))
+			f := a.Facility(fmt.Sprintf("f%d", g%3))
 			for i := range each {
-				a.append(a.ring(f, i%4), []byte("payload"))
+				a.Append(f, event.Levels[i%4], []byte("payload"))
 			}
 		})
 	}
-	c := newCursor(a, 0)
+	c := NewCursor(a, 0)
 	want := event.Num(0)
 	for want < 8*each {
-		if err := a.wait(context.Background(), want); err != nil {
+		if err := a.Wait(context.Background(), want); err != nil {
 			t.Fatal(err)
 		}
-		c.cut()
+		c.Cut()
 		for {
-			num, _, ok := c.read()
+			num, _, ok := c.Read()
 			if !ok {
 				break
 			}
@@ -223,10 +226,10 @@ func TestCursorLosesNothingWhileOthersLog(t *testing.T) {
 }
 
 func TestManyFacilitiesShareOther(t *testing.T) {
-	a := newRings(make([]byte, 1024*blockSize), true, settings{})
+	a := New(make([]byte, 1024*BlockSize), true)
 	for i := range 200 {
-		f := a.facility(fmt.Sprint("f", i))
-		a.append(a.ring(f, 0), []byte("x"))
+		f := a.Facility(fmt.Sprint("f", i))
+		a.Append(f, event.Noisy, []byte("x"))
 	}
 	if n := len(*a.facilities.Load()); n != maxFacilities+1 {
 		t.Errorf("%d facilities have rings, want %d and (other)", n, maxFacilities)
@@ -235,10 +238,10 @@ func TestManyFacilitiesShareOther(t *testing.T) {
 		t.Errorf("%d events are held, want 200", got)
 	}
 	// A small total has room for few; every event still finds a ring.
-	a = newRings(make([]byte, minRingBytes), true, settings{})
+	a = New(make([]byte, MinBytes), true)
 	for i := range 2000 {
-		f := a.facility(fmt.Sprint("f", i%100))
-		a.append(a.ring(f, i%8), make([]byte, 1000))
+		f := a.Facility(fmt.Sprint("f", i%100))
+		a.Append(f, event.Levels[i%8], make([]byte, 1000))
 	}
 	if len(held(t, a)) == 0 {
 		t.Error("nothing is held")

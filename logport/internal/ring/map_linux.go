@@ -1,4 +1,4 @@
-package logport
+package ring
 
 import (
 	"fmt"

@@ -1,6 +1,8 @@
-package logport
+package ring
 
 import (
+	"strings"
+
 	"github.com/flogtool/flogtool/event"
 )
 
@@ -18,6 +20,20 @@ type ringKey struct {
 
 type ringSize struct{ bytes, events int }
 
+func (s *settings) setThreshold(facility string, l event.Level) {
+	if s.thresholds == nil {
+		s.thresholds = map[string]event.Level{}
+	}
+	s.thresholds[facility] = l
+}
+
+func (s *settings) setRing(facility string, l event.Level, size ringSize) {
+	if s.rings == nil {
+		s.rings = map[ringKey]ringSize{}
+	}
+	s.rings[ringKey{facility, l.Band()}] = size
+}
+
 // threshold returns the level below which facility makes no events.
 func (s *settings) threshold(facility string) event.Level {
 	for {
@@ -31,13 +47,13 @@ func (s *settings) threshold(facility string) event.Level {
 	}
 }
 
-// least returns the lowest threshold that any facility may have.
-func (s *settings) least() event.Level {
-	least := s.threshold("")
+// minimum returns the lowest threshold that any facility may have.
+func (s *settings) minimum() event.Level {
+	lowest := s.threshold("")
 	for _, l := range s.thresholds {
-		least = min(least, l)
+		lowest = min(lowest, l)
 	}
-	return least
+	return lowest
 }
 
 // ring returns the limits of facility's ring for this level, 0 for none.
@@ -55,10 +71,5 @@ func (s *settings) ring(facility string, level event.Level) (bytes, events int) 
 
 // parentFacility returns "a.b" for "a.b.c", and "" for "a".
 func parentFacility(name string) string {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '.' {
-			return name[:i]
-		}
-	}
-	return ""
+	return name[:max(0, strings.LastIndexByte(name, '.'))]
 }
