@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
-	"github.com/flogtool/flogtool/rpc/banana"
 )
 
 func newLevelCommand() *cobra.Command {
@@ -35,16 +35,16 @@ func newLevelCommand() *cobra.Command {
 			"  flogtool level control.furl =UNUSUAL --for 1h",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var changes []thresholdChange
+			var changes []wire.Threshold
 			for _, arg := range args[1:] {
 				facility, level, ok := strings.Cut(arg, "=")
 				l, known := event.ParseLevel(level)
 				if !ok || !known {
 					return cli.Usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
 				}
-				changes = append(changes, thresholdChange{facility, l})
+				changes = append(changes, wire.Threshold{Facility: facility, Level: l})
 			}
-			if hold < time.Second || hold > 24*time.Hour {
+			if hold < time.Second || hold > wire.MaxThresholdFor {
 				return cli.Usagef("--for must be from 1s to 24h")
 			}
 			furl, err := controlTarget(args[0])
@@ -58,11 +58,6 @@ func newLevelCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "how long a change holds")
 	return cmd
-}
-
-type thresholdChange struct {
-	facility string
-	level    event.Level
 }
 
 // controlTarget returns the FURL that a command line's TARGET means.
@@ -81,7 +76,7 @@ func controlTarget(target string) (rpc.FURL, error) {
 	return rpc.ReadFURLFile(file)
 }
 
-func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []thresholdChange, hold time.Duration) error {
+func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []wire.Threshold, hold time.Duration) error {
 	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
 		return err
@@ -91,39 +86,26 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 	if err != nil {
 		return err
 	}
-	if control.Interface() != "" {
+	if !wire.IsControl(control) {
 		return errors.New("this is a logport's FURL, which gives reading only: changing levels takes the FURL in control.furl")
 	}
 	for _, c := range changes {
-		args := rpc.Pos(c.facility, int64(c.level), int64(hold/time.Second))
-		if err := control.Call(ctx, "set_threshold", args, nil); err != nil {
-			return fmt.Errorf("set the threshold of %q: %w", c.facility, err)
+		if err := wire.SetThreshold(ctx, control, c, hold); err != nil {
+			return err
 		}
 	}
-	var answer any
-	if err := control.Call(ctx, "get_thresholds", rpc.Args{}, &answer); err != nil {
+	thresholds, err := wire.Thresholds(ctx, control)
+	if err != nil {
 		return err
 	}
-	thresholds, _ := answer.(event.Dict)
-	slices.SortFunc(thresholds, func(a, b event.Item) int {
-		x, _ := banana.Text(a.Key)
-		y, _ := banana.Text(b.Key)
-		return strings.Compare(x, y)
-	})
 	out := cmd.OutOrStdout()
-	for _, item := range thresholds {
-		facility, _ := banana.Text(item.Key)
-		level, _ := banana.Int(item.Value)
-		if facility == "" {
-			facility = "(all others)"
-		}
+	for _, t := range thresholds {
+		name := cmp.Or(t.Facility, "(all others)")
 		note := ""
-		for _, c := range changes {
-			if c.facility == facility || c.facility == "" && facility == "(all others)" {
-				note = "  for " + hold.String()
-			}
+		if slices.ContainsFunc(changes, func(c wire.Threshold) bool { return c.Facility == t.Facility }) {
+			note = "  for " + hold.String()
 		}
-		fmt.Fprintf(out, "%-24s %s%s\n", facility, event.Level(level), note)
+		fmt.Fprintf(out, "%-24s %s%s\n", name, t.Level, note)
 	}
 	return nil
 }
