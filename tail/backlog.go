@@ -5,95 +5,100 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// backlog chooses by Last, Around and Parents among the events that a process
-// had buffered when it was first attached to, as dump does among those of a file.
-// What the process logs afterwards is selected by the other conditions only.
+// backlog is what a process had buffered when it was first attached to. While it is
+// open, Last, Around and Parents choose among its events, as dump does among those of
+// a file. Once it is closed, and in the zero value, events are shown as they come and
+// only the other conditions select. Its methods may be called from any goroutine.
 type backlog struct {
+	mu sync.Mutex
+	t  backlogTable // guarded by mu
+}
+
+type backlogTable struct {
+	open   bool
 	sel    *Select
 	window window[*live]
-	due    []*live // to be shown when all were taken
+	due    []*live // to be shown when the backlog is closed
 
 	// With Parents the chain is known at the end only: all are kept until then.
 	chain *chain
 	all   []*live
 }
 
+// newBacklog returns a backlog that is open if sel concerns several events.
 func newBacklog(sel *Select) *backlog {
-	b := &backlog{sel: sel, window: window[*live]{sel: sel}}
+	b := &backlog{t: backlogTable{open: sel.whole(), sel: sel, window: window[*live]{sel: sel}}}
 	if sel.Parents != nil {
-		b.chain = &chain{ref: sel.Parents}
+		b.t.chain = &chain{ref: sel.Parents}
 	}
 	return b
 }
 
-// add takes the next buffered event. Conditions are those that are not known to
-// hold for it.
-func (b *backlog) add(it *live, conditions *Select) {
-	if b.chain != nil {
-		b.chain.add(it)
-		b.all = append(b.all, it)
-		return
-	}
-	if conditions.match(it) {
-		b.choose(it)
-	}
+func (b *backlog) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.t.open
 }
 
-func (b *backlog) choose(it *live) {
-	show := func(it *live) error { b.due = append(b.due, it); return nil }
-	b.window.add(it, func() *live { return it }, show, func() error { return show(it) }) // errEnough: of these only
-}
-
-// end returns what is to be shown, and what of that is not there.
-func (b *backlog) end() ([]*live, error) {
-	if b.chain != nil {
-		if !b.chain.found {
-			return nil, fmt.Errorf("no event #%d is among those buffered", b.chain.ref.Num)
-		}
-		wanted := b.chain.wanted()
-		for _, it := range b.all {
-			if wanted(it) && b.sel.match(it) {
-				b.choose(it)
-			}
-		}
-	}
-	err := b.window.end(func(it *live) error { b.due = append(b.due, it); return nil })
-	return b.due, err
-}
-
-// choosing reports whether buffered events are being chosen among.
-func (l *follower) choosing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.backlog != nil
-}
-
-// hold reports whether an event is one of the buffered ones, which are shown
-// later if at all.
-func (l *follower) hold(it *live, conditions *Select) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.backlog == nil {
+// hold takes an event that may be shown when the backlog is closed; false if it is
+// closed. Conditions are those that are not known to hold for the event.
+func (b *backlog) hold(it *live, conditions *Select) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.t.open {
 		return false
 	}
-	l.backlog.add(it, conditions)
+	if b.t.chain != nil {
+		b.t.chain.add(it)
+		b.t.all = append(b.t.all, it)
+	} else if conditions.match(it) {
+		b.t.choose(it)
+	}
 	return true
 }
 
-// chosen shows what was chosen of the buffered events, which are all there now.
-// From now on events are shown as they come.
-func (l *follower) chosen(ctx context.Context) {
-	l.mu.Lock()
-	b := l.backlog
-	l.backlog = nil
-	l.mu.Unlock()
-	if b == nil || ctx.Err() != nil {
+func (t *backlogTable) choose(it *live) {
+	show := func(it *live) error { t.due = append(t.due, it); return nil }
+	t.window.add(it, func() *live { return it }, show, func() error { return show(it) }) // errEnough: of these only
+}
+
+// close returns what is to be shown, and what of the request is not there. A closed
+// backlog has nothing to show.
+func (b *backlog) close() ([]*live, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.t
+	b.t = backlogTable{}
+	if !t.open {
+		return nil, nil
+	}
+	if t.chain != nil {
+		if !t.chain.found {
+			return nil, fmt.Errorf("no event #%d is among those buffered", t.chain.ref.Num)
+		}
+		wanted := t.chain.wanted()
+		for _, it := range t.all {
+			if wanted(it) && t.sel.match(it) {
+				t.choose(it)
+			}
+		}
+	}
+	err := t.window.end(func(it *live) error { t.due = append(t.due, it); return nil })
+	return t.due, err
+}
+
+// showBacklog closes the backlog, whose events have all come, and shows what was
+// chosen.
+func (l *follower) showBacklog(ctx context.Context) {
+	due, err := l.backlog.close()
+	if ctx.Err() != nil {
 		return
 	}
-	due, err := b.end()
 	for _, it := range due {
 		if l.push(ctx, it, true) != nil {
 			return
@@ -104,17 +109,18 @@ func (l *follower) chosen(ctx context.Context) {
 	}
 }
 
-// mark has [follower.chosen] called when a publisher of the original's has sent
-// what it had buffered. It does not say so itself; but it sends that to one
-// subscriber after the other, so that the first event of a second subscription
-// comes after the last buffered one of the first. There is one: connecting to the
-// original logs events.
-func (l *follower) mark(ctx context.Context, remote *rpc.Remote) (stop func()) {
+// awaitBacklog has [follower.showBacklog] called when an original publisher has sent
+// what it had buffered. Such a publisher does not say when; but it sends that to one
+// subscriber after the other, so that the first event of a second subscription comes
+// after the last buffered one of the first. There is one: connecting to the original
+// logs events. The function returned waits for the goroutine to end.
+func (l *follower) awaitBacklog(ctx context.Context, remote *rpc.Remote) (wait func()) {
 	var once sync.Once
-	pending := remote.Start("subscribe_to_all", rpc.Pos(&rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
-		"msg":  func(*rpc.Call) (any, error) { once.Do(func() { l.chosen(ctx) }); return nil, nil },
-		"done": func(*rpc.Call) (any, error) { return nil, nil },
-	}}, true))
+	observer := wire.EventObserver(func(context.Context, *event.Event) error {
+		once.Do(func() { l.showBacklog(ctx) })
+		return nil
+	})
+	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(observer, true))
 	var ended sync.WaitGroup
 	ended.Go(func() {
 		select {
@@ -124,7 +130,7 @@ func (l *follower) mark(ctx context.Context, remote *rpc.Remote) (stop func()) {
 		}
 		var subscription *rpc.Remote
 		if pending.Result(&subscription) == nil {
-			subscription.Send("unsubscribe", rpc.Args{}) // the buffered ones are sent in any case
+			subscription.Send(wire.MethodUnsubscribe, rpc.Args{}) // the buffered events are sent in any case
 		}
 	})
 	return ended.Wait

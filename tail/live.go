@@ -92,10 +92,7 @@ func (f *Follow) Run(ctx context.Context) error {
 	var followers sync.WaitGroup
 	for _, target := range f.Targets {
 		followers.Go(func() {
-			l := &follower{show: s, target: target, tub: tub}
-			if f.Select.whole() {
-				l.backlog = newBacklog(f.Select)
-			}
+			l := &follower{show: s, target: target, tub: tub, backlog: newBacklog(f.Select)}
 			if err := l.run(ctx); err != nil {
 				cancel(err)
 			}
@@ -226,14 +223,13 @@ func (s *show) label(target string) string {
 // follower follows one target.
 type follower struct {
 	*show
-	target Target
-	tub    *rpc.Tub
+	target  Target
+	tub     *rpc.Tub
+	backlog *backlog
+	at      wire.Position // up to where a publisher that supports the extensions was followed
 
-	at wire.Position // up to where a publisher of ours was followed
-
-	mu      sync.Mutex
-	seen    seen     // guarded by mu
-	backlog *backlog // guarded by mu; while buffered events are chosen among, else nil
+	mu   sync.Mutex
+	seen seen // guarded by mu
 }
 
 // seen is up to where the target's events were shown.
@@ -328,7 +324,7 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	defer stop()
 
 	var pid any
-	if err := remote.Call(ctx, "get_pid", rpc.Args{}, &pid); err == nil {
+	if err := remote.Call(ctx, wire.MethodGetPID, rpc.Args{}, &pid); err == nil {
 		l.say("Connected (to pid " + string(event.AppendStr(nil, pid)) + ")")
 	} else if remote.IsConnected() {
 		pid = nil
@@ -337,7 +333,7 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 		return nil
 	}
 	var raw any
-	if err := remote.Call(ctx, "get_versions", rpc.Args{}, &raw); err != nil {
+	if err := remote.Call(ctx, wire.MethodGetVersions, rpc.Args{}, &raw); err != nil {
 		if !remote.IsConnected() {
 			return nil
 		}
@@ -351,25 +347,25 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 	rejoined := l.seen.any
 	l.seen.rejoined, l.seen.noted = rejoined, false
 	l.mu.Unlock()
-	defer l.chosen(ctx) // of what came before the connection was lost
+	defer l.showBacklog(ctx) // of what came before the connection was lost
 	if wire.SupportsExtensions(remote.Peer()) {
 		return l.batches(ctx, remote, rejoined)
 	}
-	observer := &rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
-		"msg":  func(c *rpc.Call) (any, error) { return l.msg(ctx, c) },
-		"done": func(*rpc.Call) (any, error) { return nil, nil },
-	}}
+	observer := wire.EventObserver(func(_ context.Context, ev *event.Event) error {
+		l.msg(ctx, ev)
+		return nil
+	})
 	args := []any{observer}
-	// After a lost connection the buffered events are asked for too: what of them
-	// was shown is passed over, and the gap is as small as can be.
-	choosing := l.choosing()
+	// After a lost connection the buffered events are asked for too: those that were
+	// shown are skipped, and the gap is as small as can be.
+	choosing := l.backlog.isOpen()
 	if l.CatchUp || rejoined || choosing {
 		args = append(args, true)
 	}
-	pending := remote.Start("subscribe_to_all", rpc.Pos(args...))
+	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(args...))
 	if choosing {
-		stop := l.mark(ctx, remote)
-		defer stop()
+		wait := l.awaitBacklog(ctx, remote)
+		defer wait()
 	}
 	select {
 	case <-pending.Done():
@@ -397,8 +393,7 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 	l.seen.any = true // what is missing after a lost connection is known otherwise
 	l.mu.Unlock()
 	level, expression, rest := l.Select.pushed()
-	choosing := l.choosing()
-	options := wire.SubscribeOptions{CatchUp: l.CatchUp || rejoined || choosing, Level: level, Filter: expression, After: l.at}
+	options := wire.SubscribeOptions{CatchUp: l.CatchUp || rejoined || l.backlog.isOpen(), Level: level, Filter: expression, After: l.at}
 	tub := string(l.target.FURL.Tub)
 	from := tub[:min(len(tub), shortTub)]
 	err := wire.Subscribe(ctx, remote, options, func(b *wire.Batch) error {
@@ -420,7 +415,7 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 				return err
 			}
 			it := &live{ev: ev, from: from, rx: rx}
-			if l.hold(it, rest) || !rest.match(it) {
+			if l.backlog.hold(it, rest) || !rest.match(it) {
 				continue
 			}
 			if err := l.push(ctx, it, true); err != nil {
@@ -429,7 +424,7 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 		}
 		l.at = b.Position()
 		if b.CaughtUp {
-			l.chosen(ctx)
+			l.showBacklog(ctx)
 		}
 		return nil
 	})
@@ -457,30 +452,20 @@ func textDict(v any) event.Dict {
 // shortTub is how many characters of a TubID stand for it in a saved file.
 const shortTub = 8
 
-// msg takes one event.
-func (l *follower) msg(ctx context.Context, c *rpc.Call) (any, error) {
-	args, err := c.Require("logmsg")
-	if err != nil {
-		return nil, err
-	}
-	d, ok := args[0].(event.Dict)
-	if !ok {
-		return nil, rpc.Errorf("builtins.TypeError", "logmsg must be a dict")
-	}
-	ev := event.FromDict(d)
+// msg takes one event of an original publisher.
+func (l *follower) msg(ctx context.Context, ev *event.Event) {
 	show, missed := l.came(ev)
 	if missed != "" {
 		l.say(missed)
 	}
 	if !show {
-		return nil, nil
+		return
 	}
 	tub := string(l.target.FURL.Tub)
 	it := &live{ev: ev, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}
-	if !l.hold(it, l.Select) {
+	if !l.backlog.hold(it, l.Select) {
 		l.push(ctx, it, false) // fails only when all ends
 	}
-	return nil, nil
 }
 
 // push gives an event to the goroutine that writes.
