@@ -402,6 +402,38 @@ func TestRecoveriesAreBounded(t *testing.T) {
 	}
 }
 
+// TestOrphanedTraces: the trace of a fatal error whose rings file is gone, because a
+// process was killed between removing the one and the other, or because the rings
+// were where nothing survives, does not stay for ever; what it says is reported.
+func TestOrphanedTraces(t *testing.T) {
+	dir := t.TempDir()
+	slot := filepath.Join(dir, "0")
+	if err := os.Mkdir(slot, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"crash-00": "", "crash-01": "fatal error: all goroutines are asleep\n\ngoroutine 1"} {
+		if err := os.WriteFile(filepath.Join(slot, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := logport.RecoverDir(dir, "")
+	if err != nil || len(all) != 1 || all[0].Err == nil || !strings.Contains(all[0].Err.Error(), "fatal error: all goroutines are asleep") {
+		t.Errorf("RecoverDir returned %+v, %v: want the fatal error", all, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(slot, "crash-*")); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+	// A process's own trace is not an orphan.
+	lp := open(t, logport.Config{Dir: dir, Listen: "off"})
+	if all, err := logport.RecoverDir(dir, ""); err != nil || len(all) != 0 {
+		t.Errorf("RecoverDir beside a running process returned %+v, %v", all, err)
+	}
+	lp.Flush(t.Context())
+	if own, _ := filepath.Glob(filepath.Join(slot, "crash-"+lp.Incarnation())); len(own) != 1 {
+		t.Error("the running process's own file is gone")
+	}
+}
+
 func TestDamagedRingsFile(t *testing.T) {
 	dir := t.TempDir()
 	cmd := startChild(t, dir, "")
