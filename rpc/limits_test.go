@@ -287,7 +287,7 @@ func TestGarbage(t *testing.T) {
 		{"an unknown token", "\x8b", "unknown token"},
 		{"no sequence", "\x05\x81", "top-level must be OPEN"},
 		{"a long header", strings.Repeat("\x01", 100), "limited to 64 bytes"},
-		{"a bad call", "\x00\x88\x0b\x87\x03\x82abc\x00\x89", "where a request id must be"},
+		{"a bad call", "\x00\x88\x0b\x87\x03\x82abc\x00\x89", "where a request id is expected"},
 		{"lost sync", "\x00\x88\x0b\x87\x01\x81\x00\x81\x01\x82x\x01\x88\x0c\x87\x00\x81\x07\x89", "lost sync"},
 	} {
 		r := dialRaw(t, f, cert, id)
