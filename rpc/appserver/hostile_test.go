@@ -205,7 +205,7 @@ func TestHostileUploads(t *testing.T) {
 				return []byte{}, nil
 			}
 			return []byte("x"), nil
-		}), "behind its end"},
+		}), "after its end"},
 
 		{"a client that goes", func(t *testing.T) error {
 			r := connect(t, y.flat)
@@ -232,7 +232,7 @@ func TestHostileUploads(t *testing.T) {
 				must(os.Remove(in("g.partial")))
 				must(os.Symlink("../outside/victim", in("g.partial")))
 			})))
-		}, "replaced by somebody else"},
+		}, "another program has replaced"},
 		{"the target becomes a link that leaves", func(t *testing.T) error {
 			err := putfile(t, y.flat, []byte("h"), blocks(3, sync.OnceFunc(func() {
 				must(os.Rename(y.target, in("../aside")))
@@ -358,7 +358,7 @@ func TestStallingSource(t *testing.T) {
 		started, end := time.Now(), make(chan struct{})
 		stalls := blocks(2, func() { <-end })
 		err = r.Call(t.Context(), "putfile", rpc.Pos([]byte("stalls"), stalls), nil)
-		if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "gave nothing for 2m") || took != 2*time.Minute {
+		if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "sent nothing for 2m") || took != 2*time.Minute {
 			t.Errorf("a source that stalls: %v after %v, want an error after two minutes", err, took)
 		}
 		close(end)
@@ -426,7 +426,7 @@ func TestTooManyRequests(t *testing.T) {
 		}
 	}
 	err := r.Call(t.Context(), "execute", rpc.Pos(watcher), nil)
-	if err == nil || !strings.Contains(err.Error(), "1000 requests are under way") {
+	if err == nil || !strings.Contains(err.Error(), "already has 1000 requests") {
 		t.Errorf("one request too many: %v", err)
 	}
 	r.Peer().Disconnect()
@@ -490,7 +490,7 @@ func TestManyClients(t *testing.T) {
 				t.Errorf("upload: %v", err)
 			}
 			same := appserver.Upload(t.Context(), upload, "same", bytes.NewReader(content), nil)
-			if same != nil && !strings.Contains(same.Error(), "somebody else") {
+			if same != nil && !strings.Contains(same.Error(), "another upload of") {
 				t.Errorf("upload under the name of others: %v", same)
 			}
 			command, err := tub.Connect(t.Context(), run)
