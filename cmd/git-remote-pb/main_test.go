@@ -436,7 +436,7 @@ func TestHelper(t *testing.T) {
 		{file, "connect ../../bin/sh\n", 0, "fallback\n", ""},
 		{file, "connect git-upload-pack\n", codeFailed, "", "connection refused"},
 		{secret, "connect git-receive-pack\n", codeFailed, "", "pb://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@…"},
-		{file, "list\n", codeFailed, "", `"list" is no command`},
+		{file, "list\n", codeFailed, "", `unknown command "list"`},
 		{file, "capabilities", codeFailed, "", "ends within a command"},
 		{file, strings.Repeat("x", 1<<20) + "\n", codeFailed, "", "longer than 4096 bytes"},
 		{file, "\x00\xff\x1b[31mgarbage\n", codeFailed, "", `\x1b[31mgarbage`},
