@@ -8,6 +8,6 @@
 //
 // It does not know the rings: a [Source] gives it their events.
 //
-// Spec: logging-semantics.md section 8, flogfile.md section 4; design,
-// decisions 3 and 8.
+// Spec: logging-semantics.md section 8, flogfile.md section 4; design.md decisions
+// 3 and 8.
 package incident

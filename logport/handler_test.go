@@ -50,7 +50,7 @@ func TestSlogtest(t *testing.T) {
 			t.Fatalf("%d events are recorded, want 1", len(all))
 		}
 		m := asMap(t, all[0])
-		m[slog.MessageKey] = m["message"] // the names differ: design, "Events"
+		m[slog.MessageKey] = m["message"] // the names differ: design.md, "Events"
 		delete(m, "message")
 		return m
 	})

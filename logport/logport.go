@@ -16,7 +16,7 @@
 // internal/ring, what is offered on the network in internal/publish, and what readers
 // need in package wire.
 //
-// Spec: logging-semantics.md; docs/design.md, decisions 1, 2 and 4, and "Events".
+// Spec: logging-semantics.md; design.md decisions 1, 2 and 4; design.md, "Events".
 package logport
 
 import (
