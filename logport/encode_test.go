@@ -9,7 +9,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// TestReservedKeys: the quick test for keys of ours passes none of them by.
+// TestReservedKeys: the quick test for keys of ours rejects none of them.
 func TestReservedKeys(t *testing.T) {
 	for _, key := range reservedKeys {
 		if !mayBeReserved(key) {
@@ -82,7 +82,7 @@ func TestCutText(t *testing.T) {
 		{"short", 5, "short"},
 		{"a longer text than fits here", 20, "a longe…(28 bytes)"},
 		{strings.Repeat("é", 20), 21, "éééé…(40 bytes)"},
-		{"nothing of this fits", 3, "…(20 bytes)"},
+		{"none of this fits", 3, "…(17 bytes)"},
 	} {
 		got := cutText(c.text, c.max)
 		if got != c.want || !utf8.ValidString(got) {

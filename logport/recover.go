@@ -20,7 +20,7 @@ import (
 
 // maxRecoveries is how many incidents of dead processes are made in a minute: a
 // service that is restarted in a loop must not fill the disk. They are counted
-// by their names, since every process starts anew.
+// by the times in their names, since every process starts without a memory of them.
 const maxRecoveries = 6
 
 // Recovered is what became of one dead process's rings.
@@ -188,8 +188,8 @@ func madeBefore(store *incident.Store, incarnation string) (name string, ok bool
 	return "", false
 }
 
-// recordDead makes the incident. Its trigger is an event of our own behind the
-// last one of the dead process.
+// recordDead makes the incident. Its trigger is an event that we add after the last
+// one of the dead process.
 func recordDead(store *incident.Store, meta ring.Meta, events []ring.Entry, torn int, crash string) (string, error) {
 	last := ring.Entry{Num: event.NoNum}
 	at := meta.Started.UnixNano()

@@ -115,7 +115,7 @@ func (s *slot) close() error {
 	return s.lock.Close()
 }
 
-// The furl files of a slot. Who has the FURL in control.furl may change what is
+// The furl files of a slot. The holder of the FURL in control.furl may change what is
 // recorded, which the one in logport.furl does not allow.
 const (
 	furlFile    = "logport.furl"

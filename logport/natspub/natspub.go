@@ -10,9 +10,9 @@
 //	triggers  ──► flog.trigger.TUBID                       the event
 //	incidents ──► flog.incident.unknown.INCARNATION.NAME   a summary; the file is in the object store
 //
-// Logging is never held up: while the server is away up to 4 MiB of events wait,
-// and what does not fit is counted and told when it is back. It reconnects for
-// ever.
+// Logging never waits: while the server is away, up to 4 MiB of events are queued, and
+// what does not fit is counted and reported when it is back. The package reconnects
+// for ever.
 //
 // Spec: docs/nats.md.
 package natspub
@@ -48,9 +48,9 @@ type Config struct {
 	Level  event.Level // events of this level and above; default WEIRD, as the gatherer's
 	Filter string      // and only those that match this expression; "": all of them
 
-	// JetStream has events and incidents acknowledged by a stream that takes
-	// their subjects: lost is then only what is told to be. An incident's file
-	// goes into the object store flog-incidents, which must exist.
+	// JetStream has events and incidents acknowledged by a stream that takes their
+	// subjects: then nothing is lost that is not reported. An incident's file goes
+	// into the object store flog-incidents, which must exist.
 	JetStream bool
 
 	Log *slog.Logger // default discards

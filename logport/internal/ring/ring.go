@@ -10,7 +10,7 @@
 // The memory may be a [File], which outlives the process. The package knows events
 // only as records with a number: it neither encodes nor decodes their fields.
 //
-// Spec: docs/design.md, decision 1.
+// Spec: design.md decision 1.
 package ring
 
 import (
