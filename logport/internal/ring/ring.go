@@ -284,15 +284,8 @@ func (a *Rings) newFacility(name string) *Facility {
 	return f
 }
 
-// ring returns the facility's ring for this band, which is made at its first use. If
-// there is no room for one more, another ring serves.
-func (a *Rings) ring(f *Facility, band int) *Ring {
-	if r := f.rings[band].Load(); r != nil {
-		return r
-	}
-	return a.newRing(f, band)
-}
-
+// newRing makes the facility's ring for this band, unless it is there. If there is no
+// room for one more, another ring serves.
 func (a *Rings) newRing(f *Facility, band int) *Ring {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -356,7 +349,11 @@ func (a *Rings) Begin(f *Facility, level event.Level, need int) (d Draft, room [
 	if !f.Makes(level) {
 		return Draft{}, nil
 	}
-	r := a.ring(f, level.Band())
+	band := level.Band()
+	r := f.rings[band].Load()
+	if r == nil {
+		r = a.newRing(f, band)
+	}
 	// Two writers of one ring would wait for each other's encoding: for a while
 	// they encode in memory of their own.
 	if r.contended.Load() {
@@ -397,7 +394,11 @@ func (d Draft) Abort() { d.r.mu.Unlock() }
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
 func (a *Rings) Append(f *Facility, level event.Level, payload []byte) event.Num {
-	r := a.ring(f, level.Band())
+	band := level.Band()
+	r := f.rings[band].Load()
+	if r == nil {
+		r = a.newRing(f, band)
+	}
 	r.mu.Lock()
 	for r.t.used+recordHeader+len(payload) > len(r.t.cur) {
 		r.mu.Unlock()

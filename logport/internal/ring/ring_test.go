@@ -54,7 +54,7 @@ func TestRingsAgainstModel(t *testing.T) {
 			for range 4000 {
 				name := fmt.Sprintf("f%d", min(rng.IntN(12), rng.IntN(12)))
 				f, band := a.Facility(name), rng.IntN(3)
-				r := a.ring(f, band)
+				r := a.newRing(f, band)
 				size := rng.IntN(600)
 				if rng.IntN(200) == 0 {
 					size = rng.IntN(a.maxRecord)
