@@ -40,11 +40,19 @@ func gitVars(home string) []string {
 	return vars
 }
 
-// needGit skips the test where there is no git.
+// needGit skips the test where git is not installed. It removes git's variables
+// from the environment: a hook that runs the tests has some, and with them git
+// would write into the hook's repository.
 func needGit(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("there is no git")
+		t.Skip("git is not installed")
+	}
+	for _, v := range os.Environ() {
+		if name, value, _ := strings.Cut(v, "="); strings.HasPrefix(name, "GIT_") {
+			t.Setenv(name, value) // puts it back at the end of the test
+			os.Unsetenv(name)
+		}
 	}
 }
 
