@@ -20,7 +20,7 @@ var order = []string{
 	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",
 	"logport/internal/publish", "logport/internal/ring", "logport/wire",
 	"incident",
-	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
+	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event/pytext", "event", "event/internal/pyrepr",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
 	"internal/durable/durabletest", "internal/durable",
 	"rules",

@@ -48,6 +48,13 @@ type Field struct {
 	Value any
 }
 
+// A Source gives an event's fields: an [*Event], or a line of a file of which
+// only the fields that are asked for get decoded.
+type Source interface {
+	Get(key string) (value any, ok bool)
+	Dict() Dict
+}
+
 // Get returns the value of the field key, or nil and false if there is none.
 func (e *Event) Get(key string) (value any, ok bool) {
 	for i := range e.Fields {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/flogtool/flogtool/event/internal/pyrepr"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
@@ -26,12 +26,10 @@ const (
 	maxIntDigits = 100_000 // digits of an integer; reading more would cost quadratic time
 )
 
-// The texts by which the original replaces what JSON cannot hold.
-const (
-	unJSONable = "log.msg() was given an object that could not be encoded into JSON. " +
-		"I've replaced it with this UnJSONable object. The object's repr is in .repr"
-	copiedPrefix = "Traceback from remote host -- "
-)
+// unJSONable is the text by which the original replaces a value that JSON cannot
+// hold.
+const unJSONable = "log.msg() was given an object that could not be encoded into JSON. " +
+	"I've replaced it with this UnJSONable object. The object's repr is in .repr"
 
 // AppendJSON appends v, which is of one of the types of package banana, as the
 // original's log files hold it. It never fails: an exception becomes a Failure
@@ -86,7 +84,7 @@ func appendJSON(dst []byte, v any, depth int) []byte {
 	dst = append(dst, `{"@": "UnJSONable", "message": `...)
 	dst = AppendJSONString(dst, unJSONable)
 	dst = append(dst, `, "repr": `...)
-	dst = AppendJSONString(dst, string(AppendRepr(nil, v)))
+	dst = AppendJSONString(dst, string(pyrepr.Append(nil, v)))
 	return append(dst, '}')
 }
 
@@ -128,16 +126,16 @@ func jsonKey(key any) string {
 	case nil, bool, int64, int, uint64, *big.Int, float64:
 		return string(appendJSON(nil, key, 0))
 	}
-	return string(AppendRepr(nil, key))
+	return string(pyrepr.Append(nil, key))
 }
 
 func appendJSONFailure(dst []byte, f *banana.Copyable) []byte {
 	dst = append(dst, `{"@": "Failure", "str": `...)
-	dst = AppendJSONString(dst, failureStr(f))
+	dst = AppendJSONString(dst, pyrepr.FailureStr(f))
 	dst = append(dst, `, "repr": `...)
-	dst = AppendJSONString(dst, failureRepr(f))
+	dst = AppendJSONString(dst, pyrepr.FailureRepr(f))
 	dst = append(dst, `, "traceback": `...)
-	dst = AppendJSONString(dst, copiedPrefix+failureAttr(f, "traceback"))
+	dst = AppendJSONString(dst, pyrepr.FailureTraceback(f))
 	return append(dst, '}')
 }
 
@@ -152,21 +150,7 @@ func AppendJSONFloat(dst []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(dst, "-Infinity"...)
 	}
-	return appendFloat(dst, f)
-}
-
-// appendFloat appends the shortest text that reads back as f, which is finite,
-// in Python's form: an exponent below 1e-4 and from 1e16, else always a point.
-func appendFloat(dst []byte, f float64) []byte {
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
-		return strconv.AppendFloat(dst, f, 'e', -1, 64)
-	}
-	start := len(dst)
-	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
-	if slices.Contains(dst[start:], '.') {
-		return dst
-	}
-	return append(dst, ".0"...)
+	return pyrepr.AppendFloat(dst, f)
 }
 
 const hex = "0123456789abcdef"
@@ -196,7 +180,7 @@ func AppendJSONString(dst []byte, s string) []byte {
 			dst = appendJSONControl(dst, c)
 			i++
 		} else {
-			r, size := decodeRune(s[i:])
+			r, size := pyrepr.DecodeRune(s[i:])
 			if r >= 0x10000 {
 				hi, lo := utf16.EncodeRune(r)
 				dst = appendJSONUnit(appendJSONUnit(dst, hi), lo)
@@ -231,28 +215,6 @@ func appendJSONControl(dst []byte, c byte) []byte {
 
 func appendJSONUnit(dst []byte, r rune) []byte {
 	return append(dst, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
-}
-
-// decodeRune is utf8.DecodeRuneInString for text that may hold lone surrogates
-// in three bytes (WTF-8). A byte that belongs to no character is returned as
-// the surrogate 0xdc00 plus its value.
-func decodeRune(s string) (r rune, size int) {
-	r, size = utf8.DecodeRuneInString(s)
-	if r != utf8.RuneError || size > 1 {
-		return r, size
-	}
-	if len(s) >= 3 && s[0] == 0xed && s[1] >= 0xa0 && s[1] <= 0xbf && s[2] >= 0x80 && s[2] <= 0xbf {
-		return 0xd000 | rune(s[1]&0x3f)<<6 | rune(s[2]&0x3f), 3
-	}
-	return 0xdc00 + rune(s[0]), 1
-}
-
-// appendRune is utf8.AppendRune that writes a surrogate as WTF-8.
-func appendRune(dst []byte, r rune) []byte {
-	if utf16.IsSurrogate(r) {
-		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
-	}
-	return utf8.AppendRune(dst, r)
 }
 
 // SyntaxError says why and where text is not JSON as Python reads it.
@@ -616,7 +578,7 @@ func (p *parser) escape(buf []byte, i int) ([]byte, int, bool) {
 				}
 			}
 		}
-		return appendRune(buf, r), i, true
+		return pyrepr.AppendRune(buf, r), i, true
 	}
 	p.fail(i, "bad escape")
 	return nil, 0, false

@@ -16,6 +16,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
@@ -198,7 +199,7 @@ func readEvents(t *testing.T, file string) (header event.Dict, events []*event.E
 func messages(events []*event.Event) []string {
 	var m []string
 	for _, e := range events {
-		m = append(m, event.Format(e))
+		m = append(m, pytext.Format(e))
 	}
 	return m
 }
@@ -356,7 +357,7 @@ func TestPythonLog(t *testing.T) {
 			t.Errorf("the header of %s is %v", f, header)
 		}
 		for _, e := range events {
-			if m := event.Format(e); strings.HasPrefix(m, "event ") || e.Level() == event.Bad {
+			if m := pytext.Format(e); strings.HasPrefix(m, "event ") || e.Level() == event.Bad {
 				all = append(all, m)
 			}
 		}

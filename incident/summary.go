@@ -4,6 +4,7 @@ import (
 	"path"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // Summary is what is published of an incident. Everything but Tubs, Categories and
@@ -82,7 +83,7 @@ func (s *Summary) AppendJSON(dst []byte) []byte {
 		d = append(d, event.Item{Key: "time", Value: t})
 	}
 	d = append(d, event.Dict{
-		{Key: "text", Value: event.Format(trigger)},
+		{Key: "text", Value: pytext.Format(trigger)},
 		{Key: "trigger", Value: trigger.Dict()},
 		{Key: "categories", Value: list(s.Categories)},
 		{Key: "events", Value: int64(s.Events)},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport/internal/publish"
 	"github.com/flogtool/flogtool/logport/internal/ring"
 )
@@ -58,7 +59,7 @@ func (c *copies) start(ctx context.Context) {
 				return nil
 			}
 			n, _ := e.Num()
-			_, err := fmt.Fprintf(os.Stderr, "%s L%d #%d %s\n", e.Time().Local().Format("15:04:05.000"), int(e.Level()), n, event.Format(e))
+			_, err := fmt.Fprintf(os.Stderr, "%s L%d #%d %s\n", e.Time().Local().Format("15:04:05.000"), int(e.Level()), n, pytext.Format(e))
 			return err
 		}, nil, nil)
 	}

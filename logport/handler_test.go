@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport"
 )
 
@@ -176,7 +177,7 @@ func TestPlacing(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, m[key], want)
 		}
 	}
-	if got := event.Format(all[6]); got != "ann did 3" {
+	if got := pytext.Format(all[6]); got != "ann did 3" {
 		t.Errorf("the format gives %q", got)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
@@ -325,7 +326,7 @@ func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
 
 	var pid any
 	if err := remote.Call(ctx, wire.MethodGetPID, rpc.Args{}, &pid); err == nil {
-		l.say("Connected (to pid " + string(event.AppendStr(nil, pid)) + ")")
+		l.say("Connected (to pid " + string(pytext.AppendStr(nil, pid)) + ")")
 	} else if remote.IsConnected() {
 		pid = nil
 		l.say("Connected (unable to get pid)") // very old ones have no such method

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // Style says how events are shown. Its zero value is the original's dump.
@@ -136,12 +137,12 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 			dst = appendVersions(dst, d, "")
 		} else {
 			damage.AddOdd(l, "the header's versions are no object")
-			dst = append(event.AppendStr(dst, versions), '\n')
+			dst = append(pytext.AppendStr(dst, versions), '\n')
 		}
 	}
 	if pid, ok := h.Get("pid"); ok {
 		dst = append(dst, "PID: "...)
-		dst = append(event.AppendStr(dst, pid), '\n')
+		dst = append(pytext.AppendStr(dst, pid), '\n')
 	}
 	return append(dst, '\n')
 }
@@ -152,7 +153,7 @@ func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 	names := make([]string, len(versions))
 	width := 0
 	for i, item := range versions {
-		names[i] = string(event.AppendStr(nil, item.Key))
+		names[i] = string(pytext.AppendStr(nil, item.Key))
 		width = max(width, utf8.RuneCountInString(names[i]))
 	}
 	slices.Sort(names)
@@ -165,7 +166,7 @@ func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 		}
 		dst = append(append(dst, name...), ": "...)
 		version, _ := versions.Get(name)
-		dst = append(event.AppendStr(dst, version), '\n')
+		dst = append(pytext.AppendStr(dst, version), '\n')
 	}
 	return dst
 }
@@ -359,7 +360,7 @@ func (p *printer) time(dst []byte, r record) []byte {
 		return p.clock.Append(dst, t)
 	}
 	if v, ok := r.Get("time"); ok {
-		return event.AppendStr(dst, v)
+		return pytext.AppendStr(dst, v)
 	}
 	return append(dst, '?')
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // record is an event to be shown: a line of a file, or an event of a live
@@ -48,7 +49,7 @@ func (l *live) Parent() (event.Num, bool)         { return l.ev.Parent() }
 func (l *live) Level() event.Level                { return l.ev.Level() }
 func (l *live) Facility() string                  { return l.ev.Facility() }
 func (l *live) Incarnation() string               { return l.ev.Incarnation() }
-func (l *live) AppendText(dst []byte) []byte      { return event.AppendText(dst, l.ev) }
+func (l *live) AppendText(dst []byte) []byte      { return pytext.AppendText(dst, l.ev) }
 func (l *live) AppendEventJSON(dst []byte) []byte { return l.ev.AppendJSON(dst) }
 func (l *live) Event() (*event.Event, error)      { return l.ev, nil }
 
@@ -74,7 +75,7 @@ func appendNum(dst []byte, r record) ([]byte, bool) {
 	case string:
 		return append(dst, v...), false
 	}
-	return event.AppendRepr(dst, v), false
+	return pytext.AppendRepr(dst, v), false
 }
 
 // failureText returns what the original shows of the value under failure.
@@ -83,9 +84,9 @@ func failureText(v any) string {
 	case event.Dict:
 		s, ok := v.Get("str")
 		if !ok {
-			return string(event.AppendRepr(nil, v))
+			return string(pytext.AppendRepr(nil, v))
 		}
-		return string(event.AppendStr(nil, s))
+		return string(pytext.AppendStr(nil, s))
 	}
-	return string(event.AppendStr(nil, v))
+	return string(pytext.AppendStr(nil, v))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 func newClassifyIncidentCommand() *cobra.Command {
@@ -149,10 +150,10 @@ func classifyFile(set *classify.Rules, name string, verbose bool) *classified {
 
 // showTrigger prints what one needs to write a rule.
 func showTrigger(out io.Writer, trigger *event.Event) {
-	fmt.Fprintln(out, event.Format(trigger))
+	fmt.Fprintln(out, pytext.Format(trigger))
 	fmt.Fprintf(out, "%s\n", trigger.AppendJSON(nil))
 	if failure, ok := trigger.Get("failure"); ok {
-		fmt.Fprintf(out, " FAILURE:\n %s\n", event.AppendRepr(nil, failure))
+		fmt.Fprintf(out, " FAILURE:\n %s\n", pytext.AppendRepr(nil, failure))
 	}
 	fmt.Fprintln(out)
 }

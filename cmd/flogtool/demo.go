@@ -26,6 +26,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/gatherer"
 	"github.com/flogtool/flogtool/internal/durable"
 )
@@ -430,7 +431,7 @@ func demoRow(ev, trigger *event.Event) []string {
 	}
 	return []string{
 		fmt.Sprintf("%.3f", at-zero), ev.Level().String(), clean(ev.Facility()),
-		clean(event.Format(ev)), clean(strings.Join(with, " ")),
+		clean(pytext.Format(ev)), clean(strings.Join(with, " ")),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/tail"
 )
 
@@ -157,6 +158,6 @@ func showLine(out io.Writer, l *flogfile.Line) error {
 		_, err := fmt.Fprintln(out, "?")
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s\n", event.AppendStr(nil, v))
+	_, err := fmt.Fprintf(out, "%s\n", pytext.AppendStr(nil, v))
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // goldenCase is one run of the original over the corpus.
@@ -94,10 +95,10 @@ func asPython(t *testing.T, output, file string) string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			replace(`{"header": `+string(flogfile.AppendCanonical(nil, raw))+"}", string(event.AppendRepr(nil, whole)))
+			replace(`{"header": `+string(flogfile.AppendCanonical(nil, raw))+"}", string(pytext.AppendRepr(nil, whole)))
 		}
 		if l.IsObject() {
-			replace(": "+string(l.AppendEventJSON(nil)), ": "+string(event.AppendRepr(nil, l.Dict())))
+			replace(": "+string(l.AppendEventJSON(nil)), ": "+string(pytext.AppendRepr(nil, l.Dict())))
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
@@ -217,7 +218,7 @@ func textField(e event.Source, key string) string {
 	return cut(s)
 }
 
-func messageOf(e event.Source) string { return cut(string(event.AppendText(nil, e))) }
+func messageOf(e event.Source) string { return cut(string(pytext.AppendText(nil, e))) }
 
 // failureOf returns the text of the event's exception: what dump shows, and the
 // traceback if that is more.
@@ -228,10 +229,10 @@ func failureOf(e event.Source) string {
 	}
 	d, ok := v.(event.Dict)
 	if !ok {
-		return cut(string(event.AppendStr(nil, v)))
+		return cut(string(pytext.AppendStr(nil, v)))
 	}
 	s, _ := d.Get("str")
-	text := string(event.AppendStr(nil, s))
+	text := string(pytext.AppendStr(nil, s))
 	if traceback, ok := d.Get("traceback"); ok {
 		if tb, _ := banana.Text(traceback); tb != "" {
 			text += "\n" + tb
@@ -294,8 +295,8 @@ func plain(v any) any {
 		return plainMap(v)
 	case *banana.Copyable:
 		m := plainMap(v.Attrs)
-		m["repr"] = string(event.AppendRepr(nil, v))
-		m["str"] = string(event.AppendStr(nil, v))
+		m["repr"] = string(pytext.AppendRepr(nil, v))
+		m["str"] = string(pytext.AppendStr(nil, v))
 		return m
 	}
 	return v
@@ -314,7 +315,7 @@ func plainMap(d event.Dict) map[string]any {
 	for _, item := range d {
 		key, ok := banana.Text(item.Key)
 		if !ok {
-			key = string(event.AppendRepr(nil, item.Key))
+			key = string(pytext.AppendRepr(nil, item.Key))
 		}
 		m[key] = plain(item.Value)
 	}

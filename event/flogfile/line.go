@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // Kind says what a line is, by the presence of keys: it may be several things
@@ -327,7 +328,7 @@ func (l *Line) Level() event.Level {
 	return e.Level()
 }
 
-// AppendText appends the event's text for people: [event.AppendText].
+// AppendText appends the event's text for people: [pytext.AppendText].
 func (l *Line) AppendText(dst []byte) []byte {
 	// Most events have a plain message, which needs no decoding.
 	if raw, ok := l.field(atMessage); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
@@ -337,7 +338,7 @@ func (l *Line) AppendText(dst []byte) []byte {
 			}
 		}
 	}
-	return event.AppendText(dst, l)
+	return pytext.AppendText(dst, l)
 }
 
 // rawText returns the text of a JSON string, "" if raw is none.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 const corpus = "../../testdata/corpus"
@@ -62,7 +63,7 @@ func TestReadCorpus(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s:%d: %v", name, l.Number, err)
 				}
-				lazy, full := string(l.AppendText(nil)), event.Format(e)
+				lazy, full := string(l.AppendText(nil)), pytext.Format(e)
 				if lazy != full {
 					t.Errorf("%s:%d: text %q from the line, %q from the event", name, l.Number, lazy, full)
 				}

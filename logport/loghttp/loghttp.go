@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport"
 )
 
@@ -108,7 +109,7 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 		if e.Level() < least || !event.Match(p.Facility, e.Facility()) {
 			continue
 		}
-		if search != "" && !strings.Contains(strings.ToLower(event.Format(e)+string(e.AppendJSON(nil))), search) {
+		if search != "" && !strings.Contains(strings.ToLower(pytext.Format(e)+string(e.AppendJSON(nil))), search) {
 			continue
 		}
 		if len(matching) < maxShown {
@@ -130,7 +131,7 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 }
 
 func rowOf(e *event.Event) row {
-	r := row{Time: e.Time().Format("15:04:05.000000"), Level: e.Level(), Facility: e.Facility(), Text: event.Format(e)}
+	r := row{Time: e.Time().Format("15:04:05.000000"), Level: e.Level(), Facility: e.Facility(), Text: pytext.Format(e)}
 	var rest []byte
 	for _, f := range e.Fields {
 		switch f.Key {

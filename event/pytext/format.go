@@ -1,4 +1,4 @@
-package event
+package pytext
 
 import (
 	"errors"
@@ -8,30 +8,15 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/internal/pyrepr"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// This file makes the text of an event, which is Python's: its % operator, its
-// str() and its repr().
-//
-// It differs from the original where that loses something. A list under args,
-// which is what a file keeps of positional arguments, fills the directives as
-// the arguments did. What cannot be formatted shows its pattern, followed by
-// "[formatting failed]", and never stops anything.
-//
-// Spec: logging-semantics.md section 3.
-
-// A Source gives an event's fields: an [*Event], or a line of a file of which
-// only the fields that are asked for get decoded.
-type Source interface {
-	Get(key string) (value any, ok bool)
-	Dict() Dict
-}
-
-// rawSource is a Source that can give the JSON of a field, and knows that it has
+// rawSource is an event.Source that can give the JSON of a field, and knows that it has
 // no escapes. It spares most values their decoding: see BenchmarkText.
 type rawSource interface {
-	Source
+	event.Source
 	RawField(key string) (value []byte, ok bool)
 	Plain() bool
 	Intern(text []byte) string
@@ -40,12 +25,12 @@ type rawSource interface {
 const failed = " [formatting failed]"
 
 // Format returns the event's text for people. It never fails.
-func Format(e *Event) string { return string(AppendText(nil, e)) }
+func Format(e *event.Event) string { return string(AppendText(nil, e)) }
 
 // AppendText appends the event's text for people: its format filled with its
 // own fields, or its message with args, or its message. It never fails; a lone
 // surrogate is appended as WTF-8.
-func AppendText(dst []byte, e Source) []byte {
+func AppendText(dst []byte, e event.Source) []byte {
 	if raw, ok := e.(rawSource); ok && raw.Plain() {
 		if format, ok := raw.RawField("format"); ok && format[0] == '"' {
 			return appendFormatted(dst, raw.Intern(format[1:len(format)-1]), mapping{e})
@@ -78,12 +63,12 @@ func AppendText(dst []byte, e Source) []byte {
 		if has {
 			dst = append(AppendStr(dst, message), ' ')
 		}
-		return append(appendRepr(dst, args, 0), failed...)
+		return append(AppendRepr(dst, args), failed...)
 	}
 	if list, ok := args.([]any); ok {
 		// What was a tuple when it was logged. If it does not fit as one, it may
 		// have been a list: one value.
-		if out, err := appendPercent(dst, pattern, Tuple(list)); err == nil {
+		if out, err := appendPercent(dst, pattern, event.Tuple(list)); err == nil {
 			return out
 		}
 	}
@@ -109,7 +94,7 @@ func appendMessage(dst []byte, message any) []byte {
 // peer. In files bytes have become an UnJSONable object that has their source
 // form.
 func textOf(v any) (string, bool) {
-	d, ok := v.(Dict)
+	d, ok := v.(event.Dict)
 	if !ok {
 		return banana.Text(v)
 	}
@@ -150,10 +135,10 @@ func unquoteBytes(s string) (string, error) {
 }
 
 // mapping is a whole event as the one value of a pattern.
-type mapping struct{ Source }
+type mapping struct{ event.Source }
 
 // Errors of formatting are not told apart: the pattern is shown for all.
-var errFormat = errors.New("event: format does not fit its values")
+var errFormat = errors.New("pytext: format does not fit its values")
 
 // percent is a run of Python's % operator.
 type percent struct {
@@ -161,11 +146,11 @@ type percent struct {
 	pattern string
 	pos     int
 
-	named  Source    // values by name, if there are any
-	raw    rawSource // the same, if their JSON is at hand
-	tuple  Tuple     // values by position, if the values are a tuple
-	next   int       // of tuple
-	single any       // the one value, if they are not
+	named  event.Source // values by name, if there are any
+	raw    rawSource    // the same, if their JSON is at hand
+	tuple  event.Tuple  // values by position, if the values are a tuple
+	next   int          // of tuple
+	single any          // the one value, if they are not
 	isOne  bool
 	used   bool // the one value
 }
@@ -174,7 +159,7 @@ type percent struct {
 func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 	p := percent{dst: dst, pattern: pattern}
 	switch v := values.(type) {
-	case Tuple:
+	case event.Tuple:
 		p.tuple = v
 	case mapping:
 		p.named, p.isOne = v.Source, true
@@ -182,7 +167,7 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 		if raw, ok := v.Source.(rawSource); ok && raw.Plain() {
 			p.raw = raw
 		}
-	case Dict:
+	case event.Dict:
 		p.named, p.isOne = dictSource(v), true
 		p.single = v
 	default:
@@ -212,7 +197,7 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 }
 
 // dictSource is a dict that stands under args.
-type dictSource Dict
+type dictSource event.Dict
 
 func (d dictSource) Get(key string) (any, bool) {
 	for i := range d {
@@ -223,7 +208,7 @@ func (d dictSource) Get(key string) (any, bool) {
 	return nil, false
 }
 
-func (d dictSource) Dict() Dict { return Dict(d) }
+func (d dictSource) Dict() event.Dict { return event.Dict(d) }
 
 // flags are those of a directive.
 type flags struct {
@@ -439,9 +424,9 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 		case 's':
 			b = AppendStr(nil, value)
 		case 'r':
-			b = appendRepr(nil, value, 0)
+			b = AppendRepr(nil, value)
 		case 'a':
-			b = appendASCII(nil, string(appendRepr(nil, value, 0)))
+			b = pyrepr.AppendASCII(nil, string(AppendRepr(nil, value)))
 		}
 		p.pad(cutRunes(b, f.prec), f)
 		return true
@@ -451,7 +436,7 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 			return false
 		}
 		f.zero = false
-		p.pad(appendRune(nil, r), f)
+		p.pad(pyrepr.AppendRune(nil, r), f)
 		return true
 	case 'd', 'i', 'u':
 		if n, ok := value.(int64); ok && f == (flags{prec: -1}) {
@@ -540,7 +525,7 @@ func character(value any) (rune, bool) {
 		if v == "" {
 			return 0, false
 		}
-		r, size := decodeRune(v)
+		r, size := pyrepr.DecodeRune(v)
 		return r, size == len(v)
 	case bool:
 		if v {

@@ -1,4 +1,4 @@
-package event_test
+package pytext_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
@@ -43,8 +44,8 @@ func TestPercentAsPython(t *testing.T) {
 			want = pattern + " [formatting failed]"
 		}
 		cases++
-		if got := event.Format(e); got != want {
-			t.Errorf("%q %% %s\n got %q\nwant %q", pattern, event.AppendRepr(nil, c[1]), got, want)
+		if got := pytext.Format(e); got != want {
+			t.Errorf("%q %% %s\n got %q\nwant %q", pattern, pytext.AppendRepr(nil, c[1]), got, want)
 			if bad++; bad > 30 {
 				t.FailNow()
 			}
@@ -65,27 +66,27 @@ func TestFormat(t *testing.T) {
 		want  string
 	}{
 		{"nothing", event.Event{}, ""},
-		{"message", event.Event{Fields: []event.Field{{"message", "100% %s"}}}, "100% %s"},
-		{"bytes from a Python 2 peer", event.Event{Fields: []event.Field{{"message", []byte("hello")}}}, "hello"},
-		{"bytes that went through a file", event.Event{Fields: []event.Field{{"message", event.Dict{
+		{"message", event.Event{Fields: []event.Field{{Key: "message", Value: "100% %s"}}}, "100% %s"},
+		{"bytes from a Python 2 peer", event.Event{Fields: []event.Field{{Key: "message", Value: []byte("hello")}}}, "hello"},
+		{"bytes that went through a file", event.Event{Fields: []event.Field{{Key: "message", Value: event.Dict{
 			{Key: "@", Value: "UnJSONable"}, {Key: "message", Value: "…"}, {Key: "repr", Value: `b'\\ it\'s \xc3\xa9\n'`},
 		}}}}, "\\ it's é\n"},
-		{"null message", event.Event{Fields: []event.Field{{"message", nil}}}, "None"},
-		{"number as message", event.Event{Fields: []event.Field{{"message", int64(17)}}}, "17"},
-		{"format over message", event.Event{Fields: []event.Field{{"message", "lost"}, {"format", "%(a)s"}, {"a", int64(1)}}}, "1"},
-		{"whole event", event.Event{Fields: []event.Field{{"format", "%s"}, {"a", int64(1)}}}, "{'format': '%s', 'a': 1}"},
-		{"missing name", event.Event{Fields: []event.Field{{"format", "%(nobody)s left"}}}, "%(nobody)s left [formatting failed]"},
-		{"infinity as int", event.Event{Fields: []event.Field{{"format", "%(a)d"}, {"a", "x"}}}, "%(a)d [formatting failed]"},
-		{"format no text", event.Event{Fields: []event.Field{{"format", nil}}}, "[no message] [formatting failed]"},
-		{"args of a file", event.Event{Fields: []event.Field{{"message", "%s and %d"}, {"args", []any{"x", int64(4)}}}}, "x and 4"},
-		{"args that was a list", event.Event{Fields: []event.Field{{"message", "hello %r"}, {"args", []any{int64(1), "x"}}}}, "hello [1, 'x']"},
-		{"args too many", event.Event{Fields: []event.Field{{"message", "hello"}, {"args", event.Tuple{"w"}}}}, "hello [formatting failed]"},
-		{"args without message", event.Event{Fields: []event.Field{{"args", event.Tuple{"w"}}}}, "('w',) [formatting failed]"},
-		{"exception", event.Event{Fields: []event.Field{{"format", "%(f)s|%(f)r"}, {"f", failure}}},
+		{"null message", event.Event{Fields: []event.Field{{Key: "message", Value: nil}}}, "None"},
+		{"number as message", event.Event{Fields: []event.Field{{Key: "message", Value: int64(17)}}}, "17"},
+		{"format over message", event.Event{Fields: []event.Field{{Key: "message", Value: "lost"}, {Key: "format", Value: "%(a)s"}, {Key: "a", Value: int64(1)}}}, "1"},
+		{"whole event", event.Event{Fields: []event.Field{{Key: "format", Value: "%s"}, {Key: "a", Value: int64(1)}}}, "{'format': '%s', 'a': 1}"},
+		{"missing name", event.Event{Fields: []event.Field{{Key: "format", Value: "%(nobody)s left"}}}, "%(nobody)s left [formatting failed]"},
+		{"infinity as int", event.Event{Fields: []event.Field{{Key: "format", Value: "%(a)d"}, {Key: "a", Value: "x"}}}, "%(a)d [formatting failed]"},
+		{"format no text", event.Event{Fields: []event.Field{{Key: "format", Value: nil}}}, "[no message] [formatting failed]"},
+		{"args of a file", event.Event{Fields: []event.Field{{Key: "message", Value: "%s and %d"}, {Key: "args", Value: []any{"x", int64(4)}}}}, "x and 4"},
+		{"args that was a list", event.Event{Fields: []event.Field{{Key: "message", Value: "hello %r"}, {Key: "args", Value: []any{int64(1), "x"}}}}, "hello [1, 'x']"},
+		{"args too many", event.Event{Fields: []event.Field{{Key: "message", Value: "hello"}, {Key: "args", Value: event.Tuple{"w"}}}}, "hello [formatting failed]"},
+		{"args without message", event.Event{Fields: []event.Field{{Key: "args", Value: event.Tuple{"w"}}}}, "('w',) [formatting failed]"},
+		{"exception", event.Event{Fields: []event.Field{{Key: "format", Value: "%(f)s|%(f)r"}, {Key: "f", Value: failure}}},
 			"[CopiedFailure instance: Traceback from remote host -- tb\n]|<foolscap.call.CopiedFailure builtins.KeyError: 'x'>"},
-		{"absurd width", event.Event{Fields: []event.Field{{"format", "%(a)999999999d"}, {"a", int64(1)}}}, "%(a)999999999d [formatting failed]"},
+		{"absurd width", event.Event{Fields: []event.Field{{Key: "format", Value: "%(a)999999999d"}, {Key: "a", Value: int64(1)}}}, "%(a)999999999d [formatting failed]"},
 	} {
-		if got := event.Format(&c.event); got != c.want {
+		if got := pytext.Format(&c.event); got != c.want {
 			t.Errorf("%s: Format = %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -108,7 +109,7 @@ func TestAppendRepr(t *testing.T) {
 		{banana.Decimal("1.50"), "Decimal('1.50')"},
 		{event.Dict{{Key: event.Tuple{"a", nil}, Value: true}}, "{('a', None): True}"},
 	} {
-		if got := string(event.AppendRepr(nil, c.v)); got != c.want {
+		if got := string(pytext.AppendRepr(nil, c.v)); got != c.want {
 			t.Errorf("AppendRepr(%#v) = %s, want %s", c.v, got, c.want)
 		}
 	}
@@ -127,8 +128,8 @@ func FuzzFormat(f *testing.F) {
 		f.Add(v.([]any)[0].(string))
 	}
 	f.Fuzz(func(t *testing.T, pattern string) {
-		e := &event.Event{Fields: []event.Field{{"format", pattern}, {"v", 1.5}, {"message", "m"}}}
-		if n := len(event.Format(e)); n > 1000*(len(pattern)+1)+maxWidthBytes*strings.Count(pattern, "%") {
+		e := &event.Event{Fields: []event.Field{{Key: "format", Value: pattern}, {Key: "v", Value: 1.5}, {Key: "message", Value: "m"}}}
+		if n := len(pytext.Format(e)); n > 1000*(len(pattern)+1)+maxWidthBytes*strings.Count(pattern, "%") {
 			t.Errorf("%d bytes from a pattern of %d", n, len(pattern))
 		}
 	})

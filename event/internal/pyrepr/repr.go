@@ -1,8 +1,17 @@
-package event
+// Package pyrepr writes values in Python's source form: what repr() and str()
+// return. Package event needs it for values that JSON cannot hold, package pytext
+// for the texts of events.
+//
+// Text may be WTF-8, that is UTF-8 with lone surrogates in three bytes each: a
+// Python peer can send them, and its log files keep them.
+//
+// Spec: logging-semantics.md section 3.
+package pyrepr
 
 import (
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -10,11 +19,9 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// AppendRepr appends v, which is of one of the types of package banana, in
-// Python's source form: what %r and containers in messages show.
-//
-// Spec: logging-semantics.md section 3.
-func AppendRepr(dst []byte, v any) []byte { return appendRepr(dst, v, 0) }
+// Append appends v, which is of one of the types of package banana, in
+// Python's source form: what repr() returns.
+func Append(dst []byte, v any) []byte { return appendRepr(dst, v, 0) }
 
 // AppendStr appends v as Python's str() has it: text as it is, all else as in
 // its source form, except for exceptions, which show their traceback.
@@ -26,7 +33,7 @@ func AppendStr(dst []byte, v any) []byte {
 		return append(dst, v...)
 	case *banana.Copyable:
 		if v.Class == banana.FailureClass {
-			return append(dst, failureStr(v)...)
+			return append(dst, FailureStr(v)...)
 		}
 	}
 	return appendRepr(dst, v, 0)
@@ -57,13 +64,13 @@ func appendRepr(dst []byte, v any, depth int) []byte {
 		return appendReprBytes(dst, v)
 	case []any:
 		return append(appendReprItems(append(dst, '['), v, depth), ']')
-	case Tuple:
+	case banana.Tuple:
 		dst = appendReprItems(append(dst, '('), v, depth)
 		if len(v) == 1 {
 			dst = append(dst, ',')
 		}
 		return append(dst, ')')
-	case Dict:
+	case banana.Dict:
 		return appendReprDict(dst, v, depth)
 	case banana.Set:
 		if len(v) == 0 {
@@ -79,13 +86,15 @@ func appendRepr(dst []byte, v any, depth int) []byte {
 		return append(appendReprText(append(dst, "Decimal("...), string(v)), ')')
 	case *banana.Copyable:
 		if v.Class == banana.FailureClass {
-			return append(dst, failureRepr(v)...)
+			return append(dst, FailureRepr(v)...)
 		}
 		dst = append(append(append(dst, '<'), v.Class...), ' ')
 		return append(appendReprDict(dst, v.Attrs, depth), '>')
 	}
 	return append(dst, "<object>"...)
 }
+
+const maxNesting = 1000 // nesting of containers; deeper ones are "..."; about where Python gives up
 
 func appendReprItems(dst []byte, items []any, depth int) []byte {
 	if depth >= maxNesting {
@@ -100,7 +109,7 @@ func appendReprItems(dst []byte, items []any, depth int) []byte {
 	return dst
 }
 
-func appendReprDict(dst []byte, d Dict, depth int) []byte {
+func appendReprDict(dst []byte, d banana.Dict, depth int) []byte {
 	if depth >= maxNesting {
 		return append(dst, "{...}"...)
 	}
@@ -125,7 +134,21 @@ func appendReprFloat(dst []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(dst, "-inf"...)
 	}
-	return appendFloat(dst, f)
+	return AppendFloat(dst, f)
+}
+
+// AppendFloat appends the shortest text that reads back as f, which is finite,
+// in Python's form: an exponent below 1e-4 and from 1e16, else always a point.
+func AppendFloat(dst []byte, f float64) []byte {
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+	}
+	start := len(dst)
+	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
+	if slices.Contains(dst[start:], '.') {
+		return dst
+	}
+	return append(dst, ".0"...)
 }
 
 // quoteFor returns the quote Python chooses: single, unless that alone occurs.
@@ -141,6 +164,8 @@ func quoteFor[T string | []byte](s T) byte {
 	return '\''
 }
 
+const hex = "0123456789abcdef"
+
 func appendReprText(dst []byte, s string) []byte {
 	quote := quoteFor(s)
 	dst = append(dst, quote)
@@ -151,7 +176,7 @@ func appendReprText(dst []byte, s string) []byte {
 			i++
 			continue
 		}
-		r, size := decodeRune(s[i:])
+		r, size := DecodeRune(s[i:])
 		if unicode.IsPrint(r) {
 			dst = utf8.AppendRune(dst, r)
 		} else {
@@ -202,42 +227,18 @@ func appendEscape(dst []byte, r rune) []byte {
 	return append(dst, '\\', 'U', '0', '0', hex[r>>20&15], hex[r>>16&15], hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 }
 
-// appendASCII appends the text repr with everything above ASCII escaped, as
+// AppendASCII appends the text repr with everything above ASCII escaped, as
 // Python's ascii() does.
-func appendASCII(dst []byte, repr string) []byte {
+func AppendASCII(dst []byte, repr string) []byte {
 	for i := 0; i < len(repr); {
 		if repr[i] < utf8.RuneSelf {
 			dst = append(dst, repr[i])
 			i++
 			continue
 		}
-		r, size := decodeRune(repr[i:])
+		r, size := DecodeRune(repr[i:])
 		dst = appendEscape(dst, r)
 		i += size
 	}
 	return dst
-}
-
-// failureAttr returns an attribute of an exception that came over the wire.
-func failureAttr(f *banana.Copyable, name string) string {
-	v, _ := f.Attrs.Get(name)
-	s, _ := banana.Text(v)
-	return s
-}
-
-// failureStr is what the original shows of an exception that came over the wire.
-func failureStr(f *banana.Copyable) string {
-	return "[CopiedFailure instance: " + copiedPrefix + failureAttr(f, "traceback") + "]"
-}
-
-func failureRepr(f *banana.Copyable) string {
-	kind := failureAttr(f, "type")
-	dotted := false
-	for i := range len(kind) {
-		dotted = dotted || kind[i] == '.'
-	}
-	if !dotted {
-		kind = "." + kind // the original splits the name at its last dot
-	}
-	return "<foolscap.call.CopiedFailure " + kind + ": " + failureAttr(f, "value") + ">"
 }
