@@ -48,10 +48,14 @@ type Field struct {
 	Value any
 }
 
-// A Source gives an event's fields: an [*Event], or a line of a file of which
-// only the fields that are asked for get decoded.
-type Source interface {
+// A View reads an event's fields. An [*Event] is one, and so is a line of a flog
+// file, which decodes only the fields that are asked for.
+type View interface {
+	// Get returns the value of the field key, or nil and false if the event does
+	// not have it.
 	Get(key string) (value any, ok bool)
+
+	// Dict returns all fields.
 	Dict() Dict
 }
 

@@ -234,7 +234,7 @@ func (inc *incident) fold(trailer any, trigger *event.Event) {
 
 // identity appends what makes an event known across files: incarnation and
 // number.
-func identity(dst []byte, e event.Source) []byte {
+func identity(dst []byte, e event.View) []byte {
 	incarnation, _ := e.Get("incarnation")
 	num, _ := e.Get("num")
 	dst = event.AppendJSON(dst, incarnation)

@@ -13,7 +13,7 @@ import (
 // record is an event to be shown: a line of a file, or an event of a live
 // process.
 type record interface {
-	event.Source
+	event.View
 	From() string
 	RxTime() (seconds float64, ok bool)
 	Seconds() (seconds float64, ok bool)

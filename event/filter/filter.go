@@ -97,7 +97,7 @@ func (f *Filter) String() string { return f.source }
 func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, "") }
 
 // MatchFrom is Match for an event of which it is known who recorded it: source.
-func (f *Filter) MatchFrom(e event.Source, source string) (bool, error) {
+func (f *Filter) MatchFrom(e event.View, source string) (bool, error) {
 	s := f.scopes.Get().(*scope)
 	defer f.scopes.Put(s)
 	s.setEvent(f.use, e, source)

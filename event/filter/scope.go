@@ -27,7 +27,7 @@ type Event struct {
 	Source   string         `expr:"source"`   // who recorded it, "" if that is not known
 	Attrs    map[string]any `expr:"attrs"`    // every field as it is
 
-	ev event.Source
+	ev event.View
 }
 
 // eventTypes are the names by which the fields of one event are known at the top
@@ -105,7 +105,7 @@ func (s *scope) format(e *Event) string {
 }
 
 // setEvent sets the names of one event that u uses.
-func (s *scope) setEvent(u *use, e event.Source, source string) {
+func (s *scope) setEvent(u *use, e event.View, source string) {
 	for name := range u.names {
 		switch name {
 		case "event":
@@ -122,7 +122,7 @@ func (s *scope) setEvent(u *use, e event.Source, source string) {
 }
 
 // fill sets the fields of x that u uses.
-func (x *Event) fill(u *use, e event.Source, source string) {
+func (x *Event) fill(u *use, e event.View, source string) {
 	*x = Event{ev: e}
 	for name := range u.fields {
 		switch name {
@@ -151,7 +151,7 @@ func (x *Event) fill(u *use, e event.Source, source string) {
 }
 
 // fieldOf returns the value of a name that speaks of an event.
-func fieldOf(name string, e event.Source, source string) (any, bool) {
+func fieldOf(name string, e event.View, source string) (any, bool) {
 	switch name {
 	case "num":
 		return numOf(e), true
@@ -174,7 +174,7 @@ func fieldOf(name string, e event.Source, source string) (any, bool) {
 }
 
 // only returns an event with just that field of e.
-func only(e event.Source, key string) event.Event {
+func only(e event.View, key string) event.Event {
 	if whole, ok := e.(*event.Event); ok {
 		return *whole
 	}
@@ -185,7 +185,7 @@ func only(e event.Source, key string) event.Event {
 	return event.Event{Fields: []event.Field{{Key: key, Value: v}}}
 }
 
-func numOf(e event.Source) int {
+func numOf(e event.View) int {
 	one := only(e, "num")
 	if n, ok := one.Num(); ok && int(n) >= 0 {
 		return int(n)
@@ -193,7 +193,7 @@ func numOf(e event.Source) int {
 	return -1
 }
 
-func parentOf(e event.Source) any {
+func parentOf(e event.View) any {
 	one := only(e, "parent")
 	if n, ok := one.Parent(); ok && int(n) >= 0 {
 		return int(n)
@@ -201,28 +201,28 @@ func parentOf(e event.Source) any {
 	return nil
 }
 
-func timeOf(e event.Source) float64 {
+func timeOf(e event.View) float64 {
 	one := only(e, "time")
 	t, _ := one.Seconds()
 	return t
 }
 
-func levelOf(e event.Source) int {
+func levelOf(e event.View) int {
 	one := only(e, "level")
 	return int(one.Level())
 }
 
-func textField(e event.Source, key string) string {
+func textField(e event.View, key string) string {
 	v, _ := e.Get(key)
 	s, _ := banana.Text(v)
 	return cut(s)
 }
 
-func messageOf(e event.Source) string { return cut(string(pytext.AppendText(nil, e))) }
+func messageOf(e event.View) string { return cut(string(pytext.AppendText(nil, e))) }
 
 // failureOf returns the text of the event's exception: what dump shows, and the
 // traceback if that is more.
-func failureOf(e event.Source) string {
+func failureOf(e event.View) string {
 	v, ok := e.Get("failure")
 	if !ok || v == nil {
 		return ""
@@ -244,7 +244,7 @@ func failureOf(e event.Source) string {
 // cut bounds what a text costs those who search it.
 func cut(s string) string { return s[:min(len(s), maxText)] }
 
-func attrsOf(u *use, e event.Source) map[string]any {
+func attrsOf(u *use, e event.View) map[string]any {
 	if u.anyAttr {
 		d := e.Dict()
 		m := make(map[string]any, len(d))

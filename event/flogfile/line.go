@@ -22,7 +22,7 @@ const (
 // Line is one line of a flog file, of which nothing is decoded until it is
 // asked for. It is valid until the next line is read.
 //
-// Line is an [event.Source] for the event in it.
+// Line is an [event.View] for the event in it.
 type Line struct {
 	Raw    []byte // without the line's end
 	Number int    // in the file; the magic line is 1

@@ -13,10 +13,10 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// rawSource is an event.Source that can give the JSON of a field, and knows that it has
+// rawView is an event.View that can give the JSON of a field, and knows that it has
 // no escapes. It spares most values their decoding: see BenchmarkText.
-type rawSource interface {
-	event.Source
+type rawView interface {
+	event.View
 	RawField(key string) (value []byte, ok bool)
 	Plain() bool
 	Intern(text []byte) string
@@ -30,8 +30,8 @@ func Format(e *event.Event) string { return string(AppendText(nil, e)) }
 // AppendText appends the event's text for people: its format filled with its
 // own fields, or its message with args, or its message. It never fails; a lone
 // surrogate is appended as WTF-8.
-func AppendText(dst []byte, e event.Source) []byte {
-	if raw, ok := e.(rawSource); ok && raw.Plain() {
+func AppendText(dst []byte, e event.View) []byte {
+	if raw, ok := e.(rawView); ok && raw.Plain() {
 		if format, ok := raw.RawField("format"); ok && format[0] == '"' {
 			return appendFormatted(dst, raw.Intern(format[1:len(format)-1]), mapping{e})
 		}
@@ -135,7 +135,7 @@ func unquoteBytes(s string) (string, error) {
 }
 
 // mapping is a whole event as the one value of a pattern.
-type mapping struct{ event.Source }
+type mapping struct{ event.View }
 
 // Errors of formatting are not told apart: the pattern is shown for all.
 var errFormat = errors.New("pytext: format does not fit its values")
@@ -146,11 +146,11 @@ type percent struct {
 	pattern string
 	pos     int
 
-	named  event.Source // values by name, if there are any
-	raw    rawSource    // the same, if their JSON is at hand
-	tuple  event.Tuple  // values by position, if the values are a tuple
-	next   int          // of tuple
-	single any          // the one value, if they are not
+	named  event.View  // values by name, if there are any
+	raw    rawView     // the same, if their JSON is at hand
+	tuple  event.Tuple // values by position, if the values are a tuple
+	next   int         // of tuple
+	single any         // the one value, if they are not
 	isOne  bool
 	used   bool // the one value
 }
@@ -162,13 +162,13 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 	case event.Tuple:
 		p.tuple = v
 	case mapping:
-		p.named, p.isOne = v.Source, true
+		p.named, p.isOne = v.View, true
 		p.single = v
-		if raw, ok := v.Source.(rawSource); ok && raw.Plain() {
+		if raw, ok := v.View.(rawView); ok && raw.Plain() {
 			p.raw = raw
 		}
 	case event.Dict:
-		p.named, p.isOne = dictSource(v), true
+		p.named, p.isOne = dictView(v), true
 		p.single = v
 	default:
 		p.single, p.isOne = v, true
@@ -196,10 +196,10 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 	return p.dst, nil
 }
 
-// dictSource is a dict that stands under args.
-type dictSource event.Dict
+// dictView is a dict that stands under args.
+type dictView event.Dict
 
-func (d dictSource) Get(key string) (any, bool) {
+func (d dictView) Get(key string) (any, bool) {
 	for i := range d {
 		if k, ok := d[i].Key.(string); ok && k == key {
 			return d[i].Value, true
@@ -208,7 +208,7 @@ func (d dictSource) Get(key string) (any, bool) {
 	return nil, false
 }
 
-func (d dictSource) Dict() event.Dict { return event.Dict(d) }
+func (d dictView) Dict() event.Dict { return event.Dict(d) }
 
 // flags are those of a directive.
 type flags struct {
