@@ -277,38 +277,66 @@ type Explanation struct {
 	Err        error // why the rule could not be evaluated
 }
 
-// Explain returns what each rule makes of the incident, part by part. If names
-// are given, those rules only: their file's name with or without classify_ and
-// .expr.
+// Explain returns what each rule makes of the incident, part by part, in the
+// order of their files. If names are given, it explains those rules only. A name
+// is that of a rule's file in the directory, with or without classify_ and .expr,
+// or the path of any file with a rule. A name with a slash is a path; one that
+// ends in .expr is a path if the directory has no such rule.
+//
+// The error says that there is no rule of a name or that a file cannot be read, or
+// is a [*RuleError] if a named rule does not compile.
 func (r *Rules) Explain(inc *Incident, names ...string) ([]Explanation, error) {
 	in := filter.RuleInput{Trigger: inc.Trigger, Header: inc.Header, Tub: inc.Tub, Events: inc.Events}
-	var out []Explanation
-	found := make(map[string]bool)
-	for _, rule := range r.set.Load().rules {
-		name := ruleName(rule.file)
-		i := slices.IndexFunc(names, func(n string) bool { return ruleName(path.Base(n)) == name })
-		if len(names) > 0 && i < 0 || rule.rule == nil {
-			continue
+	rules := r.set.Load().rules
+	wanted := make(map[string]bool) // NAME of classify_NAME.expr
+	var paths []string
+	for _, name := range names {
+		known := slices.ContainsFunc(rules, func(x *rule) bool { return ruleName(x.file) == ruleName(name) })
+		switch {
+		case strings.Contains(name, "/") || !known && strings.HasSuffix(name, ".expr"):
+			paths = append(paths, name)
+		case known:
+			wanted[ruleName(name)] = true
+		default:
+			return nil, fmt.Errorf("classify: no rule %q in %s", name, r.dir)
 		}
-		if i >= 0 {
-			found[names[i]] = true
-		}
-		e := Explanation{File: r.path(rule.file)}
-		if e.Categories, e.Err = rule.rule.Run(&in); e.Err != nil {
-			e.Err = newRuleError(e.File, e.Err)
-		}
-		var err error
-		if e.Clauses, err = rule.rule.Explain(&in); err != nil && e.Err == nil {
-			e.Err = newRuleError(e.File, err)
-		}
-		out = append(out, e)
 	}
-	for _, n := range names {
-		if !found[n] {
-			return nil, fmt.Errorf("classify: no rule %q in %s", n, r.dir)
+	var out []Explanation
+	for _, rule := range rules {
+		named := wanted[ruleName(rule.file)]
+		switch {
+		case len(names) > 0 && !named:
+		case rule.rule != nil:
+			out = append(out, explain(r.path(rule.file), rule.rule, &in))
+		case named:
+			return nil, rule.problem
 		}
+	}
+	for _, name := range paths {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("classify: %w", err)
+		}
+		rule, err := filter.CompileRule(string(source))
+		if err != nil {
+			return nil, newRuleError(name, err)
+		}
+		out = append(out, explain(name, rule, &in))
 	}
 	return out, nil
+}
+
+// explain explains the rule in file.
+func explain(file string, rule *filter.Rule, in *filter.RuleInput) Explanation {
+	e := Explanation{File: file}
+	var err error
+	if e.Categories, err = rule.Run(in); err != nil {
+		e.Err = newRuleError(file, err)
+	}
+	if e.Clauses, err = rule.Explain(in); err != nil && e.Err == nil {
+		e.Err = newRuleError(file, err)
+	}
+	return e
 }
 
 // ruleName returns NAME of classify_NAME.expr.

@@ -184,9 +184,11 @@ func newRulesExplainCommand() *cobra.Command {
 		Use:   "explain [flags] INCIDENT-FILE [RULE...]",
 		Short: "Show why rules match an incident, and why not",
 		Long: "Explain shows each part of a rule's expression with its value for this incident. Without\n" +
-			"RULE it explains those that match, and names the others.",
+			"RULE it explains the rules of DIR that match, and lists the names of the others. RULE is\n" +
+			"the name of a rule in DIR, or the path of any file with a rule.",
 		Example: "  flogtool rules explain -c /var/lib/gatherer incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
-			"  flogtool rules explain -c shipped incident-2023-11-15--01-00-01Z-uxwklei disk-full",
+			"  flogtool rules explain -c shipped incident-2023-11-15--01-00-01Z-uxwklei disk-full\n" +
+			"  flogtool rules explain incident-2023-11-15--01-00-01Z-uxwklei rules/classify_disk-full.expr",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
