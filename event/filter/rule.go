@@ -22,10 +22,9 @@ const maxEvents = 10_000
 // Rule is a compiled expression that gives categories for an incident. It may
 // be used by several goroutines at once.
 type Rule struct {
-	source   string
-	program  *vm.Program
-	use      *use
-	warnings []*Error
+	source  string
+	program *vm.Program
+	use     *use
 }
 
 // CompileRule compiles a rule. The error is an [*Error].
@@ -43,63 +42,37 @@ func CompileRule(source string) (*Rule, error) {
 				"a rule gives a category, a list of them or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(source)))
 		}
 	}
-	r.warn(root)
 	return r, nil
 }
 
 // String returns the rule's source.
 func (r *Rule) String() string { return r.source }
 
-// Warnings says what in the rule is allowed and yet cannot be meant.
-func (r *Rule) Warnings() []*Error { return r.warnings }
+// Warnings returns what is allowed in the rule but cannot be meant: a condition
+// that never holds, or a misspelt field. It parses the rule anew for each call.
+func (r *Rule) Warnings() []*Error {
+	found := slices.Clone(r.use.lines)
+	root := r.program.Node() // the optimizer has computed what is constant
+	switch n := root.(type) {
+	case *ast.NilNode:
+		found = append(found, warning{n.Location(), "this rule never gives a category"})
+	case *ast.ConditionalNode:
+		if c, ok := n.Cond.(*ast.BoolNode); ok {
+			found = append(found, warning{n.Location(), fmt.Sprintf("the condition is always %v", c.Value)})
+		}
+	}
+	found = append(found, findContradictions(r.source)...)
+	var out []*Error
+	for _, w := range found {
+		e := newError((&file.Error{Location: w.at, Message: w.msg}).Bind(file.NewSource(r.source)))
+		out = append(out, e.(*Error))
+	}
+	return out
+}
 
 // NeedsEvents reports whether the rule looks at the incident's events; others
 // need its header only.
 func (r *Rule) NeedsEvents() bool { return r.use.names["events"] || r.use.names["before"] }
-
-func (r *Rule) warn(root ast.Node) {
-	add := func(at file.Location, msg string) {
-		e := newError((&file.Error{Location: at, Message: msg}).Bind(file.NewSource(r.source)))
-		r.warnings = append(r.warnings, e.(*Error))
-	}
-	for _, w := range r.use.lines {
-		add(w.at, w.msg)
-	}
-	switch n := root.(type) { // after the optimizer has computed what is constant
-	case *ast.NilNode:
-		add(n.Location(), "this rule never gives a category")
-	case *ast.ConditionalNode:
-		if c, ok := n.Cond.(*ast.BoolNode); ok {
-			add(n.Location(), fmt.Sprintf("the condition is always %v", c.Value))
-		}
-	}
-	r.contradictions(root, map[string]string{}, add)
-}
-
-// contradictions warns of conditions joined by && that want one name to equal
-// two texts.
-func (r *Rule) contradictions(n ast.Node, want map[string]string, add func(file.Location, string)) {
-	b, ok := n.(*ast.BinaryNode)
-	switch {
-	case ok && (b.Operator == "&&" || b.Operator == "and"):
-		r.contradictions(b.Left, want, add)
-		r.contradictions(b.Right, want, add)
-	case ok && b.Operator == "==":
-		name, value := b.Left.String(), b.Right
-		text, literal := value.(*ast.StringNode)
-		if !literal {
-			return
-		}
-		if other, ok := want[name]; ok && other != text.Value {
-			add(b.Location(), fmt.Sprintf("%s cannot be both %q and %q: this never matches", name, other, text.Value))
-		}
-		want[name] = text.Value
-	default:
-		for _, child := range children(n) {
-			r.contradictions(child, map[string]string{}, add)
-		}
-	}
-}
 
 // RuleInput is the incident that rules look at. It keeps what one rule computed
 // for the next, and serves one goroutine.

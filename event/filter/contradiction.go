@@ -1,0 +1,616 @@
+package filter
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/checker"
+	"github.com/expr-lang/expr/conf"
+
+	"github.com/flogtool/flogtool/event"
+)
+
+// This file finds conditions that can never hold, such as level > 40 && level < 10.
+//
+// For each value that a condition compares with constants it computes the set of
+// values for which the condition can hold: a number range, a set of texts. The set
+// is too large where the condition says something that this file does not
+// understand, and never too small: an empty set proves that no event meets the
+// condition.
+
+// values is a set of values that an expression can have.
+type values struct {
+	whole   bool   // numbers are whole
+	numbers []span // ascending and disjoint
+	texts   texts
+	others  bool // some of nil, true, false, NaN, lists and maps
+}
+
+// span is a range of numbers.
+type span struct {
+	min, max         float64 // may be infinite
+	minOpen, maxOpen bool    // the end does not belong to the range
+}
+
+// texts is a set of texts: those of list, or all except those of list.
+type texts struct {
+	except bool
+	list   []string
+}
+
+var (
+	allNumbers = []span{{min: math.Inf(-1), max: math.Inf(1)}}
+	allTexts   = texts{except: true}
+	allValues  = values{numbers: allNumbers, texts: allTexts, others: true}
+)
+
+func (v values) empty() bool {
+	return len(v.numbers) == 0 && !v.texts.except && len(v.texts.list) == 0 && !v.others
+}
+
+// and returns the values that are in both sets.
+func (v values) and(w values) values {
+	out := values{whole: v.whole || w.whole, others: v.others && w.others, texts: v.texts.and(w.texts)}
+	for _, a := range v.numbers {
+		for _, b := range w.numbers {
+			s := a.and(b)
+			if out.whole {
+				s = s.rounded()
+			}
+			if !s.empty() {
+				out.numbers = append(out.numbers, s)
+			}
+		}
+	}
+	return out
+}
+
+// or returns the values that are in one of the sets.
+func (v values) or(w values) values {
+	out := values{whole: v.whole && w.whole, others: v.others || w.others, texts: v.texts.or(w.texts)}
+	spans := slices.Concat(v.numbers, w.numbers)
+	slices.SortFunc(spans, func(a, b span) int {
+		switch {
+		case a.min != b.min:
+			return cmp.Compare(a.min, b.min)
+		case a.minOpen == b.minOpen:
+			return 0
+		case b.minOpen:
+			return -1
+		}
+		return 1
+	})
+	for _, s := range spans {
+		if last := len(out.numbers) - 1; last >= 0 && !out.numbers[last].before(s) {
+			if l := &out.numbers[last]; s.max > l.max || s.max == l.max && !s.maxOpen {
+				l.max, l.maxOpen = s.max, s.maxOpen
+			}
+			continue
+		}
+		out.numbers = append(out.numbers, s)
+	}
+	return out
+}
+
+// not returns the values that are not in v. The others are always in it, also if
+// they are in v: those that equal nil are in v, say, and those that do not are here.
+func (v values) not() values {
+	out := values{texts: v.texts.not(), others: true}
+	gap := span{min: math.Inf(-1)}
+	for _, s := range v.numbers {
+		gap.max, gap.maxOpen = s.min, !s.minOpen
+		if !math.IsInf(s.min, -1) && !gap.empty() {
+			out.numbers = append(out.numbers, gap)
+		}
+		gap = span{min: s.max, minOpen: !s.maxOpen}
+	}
+	gap.max, gap.maxOpen = math.Inf(1), false
+	if !math.IsInf(gap.min, 1) {
+		out.numbers = append(out.numbers, gap)
+	}
+	return out
+}
+
+func (s span) and(t span) span {
+	if t.min > s.min || t.min == s.min && t.minOpen {
+		s.min, s.minOpen = t.min, t.minOpen
+	}
+	if t.max < s.max || t.max == s.max && t.maxOpen {
+		s.max, s.maxOpen = t.max, t.maxOpen
+	}
+	return s
+}
+
+func (s span) empty() bool { return s.min > s.max || s.min == s.max && (s.minOpen || s.maxOpen) }
+
+// before reports whether s ends before t begins, with a number between them that
+// is in neither.
+func (s span) before(t span) bool { return s.max < t.min || s.max == t.min && s.maxOpen && t.minOpen }
+
+// rounded returns s from its first whole number to its last.
+func (s span) rounded() span {
+	if !math.IsInf(s.min, 0) {
+		first := math.Ceil(s.min)
+		if first == s.min && s.minOpen {
+			first++
+		}
+		s.min, s.minOpen = first, false
+	}
+	if !math.IsInf(s.max, 0) {
+		last := math.Floor(s.max)
+		if last == s.max && s.maxOpen {
+			last--
+		}
+		s.max, s.maxOpen = last, false
+	}
+	return s
+}
+
+func (t texts) has(s string) bool { return slices.Contains(t.list, s) != t.except }
+
+func (t texts) and(u texts) texts {
+	switch {
+	case t.except && u.except:
+		return texts{except: true, list: slices.Concat(t.list, u.list)}
+	case t.except:
+		t, u = u, t
+	}
+	out := texts{}
+	for _, s := range t.list {
+		if u.has(s) {
+			out.list = append(out.list, s)
+		}
+	}
+	return out
+}
+
+func (t texts) not() texts { return texts{except: !t.except, list: t.list} }
+
+func (t texts) or(u texts) texts { return t.not().and(u.not()).not() }
+
+// fact says which values an expression can have where a condition holds.
+type fact struct {
+	values values
+	parts  []part // that the condition has
+	local  bool   // the expression depends on the element of a loop
+}
+
+// part is a part of a condition, by itself.
+type part struct {
+	text   string
+	values values
+}
+
+// facts are what is known of expressions, by their text. They do not change.
+type facts map[string]fact
+
+// and returns what is known where the conditions of both hold. It leaves out
+// expressions for which they contradict each other, and reports whether there are
+// none.
+func (f facts) and(g facts) (both facts, ok bool) {
+	if len(g) == 0 {
+		return f, true
+	}
+	both, ok = maps.Clone(f), true
+	if both == nil {
+		both = make(facts, len(g))
+	}
+	for name, b := range g {
+		if a, known := f[name]; known {
+			b = fact{a.values.and(b.values), slices.Concat(a.parts, b.parts), b.local}
+		}
+		both[name] = b
+		if b.values.empty() {
+			delete(both, name)
+			ok = false
+		}
+	}
+	return both, ok
+}
+
+// or returns what is known where the conditions of one of them hold.
+func (f facts) or(g facts) facts {
+	out := make(facts)
+	for name, a := range f {
+		if b, ok := g[name]; ok {
+			all := a.values.or(b.values)
+			text := inner(described(a.parts, " and ")) + " or " + inner(described(b.parts, " and "))
+			out[name] = fact{all, []part{{"(" + shortened(text) + ")", all}}, a.local}
+		}
+	}
+	return out
+}
+
+// inner returns the text of alternatives without its brackets.
+func inner(text string) string {
+	if in, ok := strings.CutPrefix(text, "("); ok && strings.IndexByte(text, ')') == len(text)-1 {
+		return strings.TrimSuffix(in, ")")
+	}
+	return text
+}
+
+const maxShown = 60 // characters of a part in a warning; taste
+
+func shortened(text string) string {
+	if r := []rune(text); len(r) > maxShown {
+		return string(r[:maxShown]) + "…"
+	}
+	return text
+}
+
+// described joins the texts of parts.
+func described(parts []part, with string) string {
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		texts[i] = p.text
+	}
+	return strings.Join(texts, with)
+}
+
+// comparison is a comparison of an expression with constants.
+type comparison struct {
+	name  string // the text of the expression
+	local bool   // it depends on the element of a loop
+	all   values // that the expression can have
+	op    string
+	text  string // of the constants
+	holds values // for which the comparison holds
+	fails values // for which it does not
+}
+
+// fact returns what is known where the comparison holds, or where it does not.
+func (c *comparison) fact(holds bool) fact {
+	p := part{c.op + " " + c.text, c.holds}
+	if !holds {
+		p = part{negated[c.op] + " " + c.text, c.fails}
+	}
+	p.text = strings.TrimPrefix(p.text, "== ")
+	return fact{c.all.and(p.values), []part{p}, c.local}
+}
+
+var (
+	flipped = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+	negated = map[string]string{"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "==", "in": "not in"}
+)
+
+// compared returns n as a comparison; false if it is not one.
+func compared(n ast.Node) (*comparison, bool) {
+	b, ok := n.(*ast.BinaryNode)
+	if !ok {
+		return nil, false
+	}
+	c := &comparison{op: b.Operator}
+	left, right := b.Left, b.Right
+	if c.op != "in" {
+		if flipped[c.op] == "" {
+			return nil, false
+		}
+		if _, ok := constant(right); !ok {
+			left, right, c.op = right, left, flipped[c.op]
+		}
+		value, ok := constant(right)
+		if !ok {
+			return nil, false
+		}
+		switch c.op {
+		case "==":
+			c.holds = equal(value)
+			c.fails = c.holds.not()
+		case "!=":
+			c.fails = equal(value)
+			c.holds = c.fails.not()
+		default:
+			number, ok := value.(float64)
+			if !ok {
+				return nil, false
+			}
+			c.holds = values{numbers: []span{beyond(c.op, number)}}
+			c.fails = c.holds.not()
+		}
+	} else {
+		list, ok := right.(*ast.ArrayNode)
+		if !ok {
+			return nil, false
+		}
+		for _, n := range list.Nodes {
+			value, ok := constant(n)
+			if !ok {
+				return nil, false
+			}
+			c.holds = c.holds.or(equal(value))
+		}
+		c.fails = c.holds.not()
+	}
+	if _, ok := constant(left); ok {
+		return nil, false
+	}
+	c.name, c.local, c.text, c.all = left.String(), isLocal(left), shortened(right.String()), possible(left)
+	return c, true
+}
+
+// isLocal reports whether n depends on the element of the loop around it.
+func isLocal(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.PointerNode:
+		return true
+	case *ast.PredicateNode: // of a loop within n
+		return false
+	}
+	return slices.ContainsFunc(children(n), isLocal)
+}
+
+// maxExact bounds the numbers that are compared: up to it float64 is exact, and
+// a comparison of a whole number with a fraction is too.
+const maxExact = 1 << 53
+
+// constant returns the value of n, which is a float64 for all numbers; false if
+// it is not known before an event is.
+func constant(n ast.Node) (value any, ok bool) {
+	switch n := n.(type) {
+	case *ast.NilNode:
+		return nil, true
+	case *ast.BoolNode:
+		return n.Value, true
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode:
+		return float64(n.Value), -maxExact < n.Value && n.Value < maxExact
+	case *ast.FloatNode:
+		return n.Value, math.Abs(n.Value) < maxExact
+	case *ast.IdentifierNode:
+		level, ok := event.ParseLevel(n.Value)
+		return float64(level), ok && n.Value == level.String()
+	case *ast.UnaryNode:
+		if v, _ := constant(n.Node); n.Operator == "-" {
+			f, ok := v.(float64)
+			return -f, ok
+		}
+	}
+	return nil, false
+}
+
+// equal returns the values that equal a constant.
+func equal(constant any) values {
+	switch c := constant.(type) {
+	case float64:
+		return values{numbers: []span{{min: c, max: c}}}
+	case string:
+		return values{texts: texts{list: []string{c}}}
+	}
+	return values{others: true}
+}
+
+// beyond returns the numbers for which the comparison with a number holds.
+func beyond(op string, number float64) span {
+	s := allNumbers[0]
+	switch op {
+	case "<", "<=":
+		s.max, s.maxOpen = number, op == "<"
+	default:
+		s.min, s.minOpen = number, op == ">"
+	}
+	return s
+}
+
+// possible returns the values that an expression of n's type can have.
+func possible(n ast.Node) values {
+	switch nature := n.Nature(); {
+	case nature.IsInteger:
+		return values{whole: true, numbers: allNumbers}
+	case nature.IsFloat:
+		return values{numbers: allNumbers, others: true}
+	case nature.IsString():
+		return values{texts: allTexts}
+	}
+	return allValues
+}
+
+// contradictions finds conditions that can never hold.
+type contradictions struct {
+	found []warning
+}
+
+// findContradictions returns a warning for each condition in source that can
+// never hold. It returns none for a source that does not compile.
+func findContradictions(source string) []warning {
+	config := conf.CreateNew()
+	expr.Env(ruleNames)(config)
+	config.Check()
+	tree, err := checker.ParseCheck(source, config)
+	if err != nil {
+		return nil
+	}
+	c := &contradictions{}
+	c.visit(tree.Node, nil, true)
+	slices.SortStableFunc(c.found, func(a, b warning) int { return cmp.Compare(a.at.From, b.at.From) })
+	return slices.CompactFunc(c.found, func(a, b warning) bool { return a.at == b.at })
+}
+
+// visit looks at n where the facts in known hold, and where only the value want
+// of n matters.
+func (c *contradictions) visit(n ast.Node, known facts, want bool) {
+	switch n := n.(type) {
+	case *ast.UnaryNode:
+		if isNot(n) {
+			c.visit(n.Node, known, !want)
+			return
+		}
+	case *ast.BinaryNode:
+		switch {
+		case joins(n, want):
+			c.all(n, known, want)
+			return
+		case joins(n, !want) && want:
+			c.visit(n.Left, known, want)
+			c.visit(n.Right, known, want)
+			return
+		case joins(n, !want):
+			c.all(n, nil, true) // what never holds need not be negated
+			return
+		}
+		if cmp, ok := compared(n); ok {
+			c.check(n, cmp, known, want)
+		}
+	case *ast.ConditionalNode:
+		c.visit(n.Cond, known, true)
+		first, _ := known.and(implied(n.Cond, true))
+		second, _ := known.and(implied(n.Cond, false))
+		c.visit(n.Exp1, first, want)
+		c.visit(n.Exp2, second, want)
+		return
+	case *ast.VariableDeclaratorNode:
+		c.visit(n.Value, nil, true)
+		c.visit(n.Expr, known, want)
+		return
+	case *ast.ArrayNode: // of categories
+		for _, item := range n.Nodes {
+			c.visit(item, known, want)
+		}
+		return
+	case *ast.BuiltinNode:
+		if predicate, ok := n.Arguments[len(n.Arguments)-1].(*ast.PredicateNode); ok && want && (n.Name == "any" || n.Name == "one") {
+			c.visit(n.Arguments[0], nil, true)
+			c.visit(predicate.Node, outside(known), true)
+			return
+		}
+	}
+	for _, child := range children(n) {
+		c.visit(child, nil, true)
+	}
+}
+
+// all looks at conditions that n joins and that must all have the value want.
+func (c *contradictions) all(n ast.Node, known facts, want bool) {
+	// Those that hold in one way only come first, since they limit the others.
+	var one, several []ast.Node
+	for _, n := range joined(n, want) {
+		if isAlternative(n, want) {
+			several = append(several, n)
+		} else {
+			one = append(one, n)
+		}
+	}
+	for _, n := range slices.Concat(one, several) {
+		c.visit(n, known, want)
+		known, _ = known.and(implied(n, want))
+	}
+}
+
+// joins reports whether n joins conditions that must all have the value want for
+// n to have it: && for true, || for false.
+func joins(n ast.Node, want bool) bool {
+	b, ok := n.(*ast.BinaryNode)
+	if !ok {
+		return false
+	}
+	if want {
+		return b.Operator == "&&" || b.Operator == "and"
+	}
+	return b.Operator == "||" || b.Operator == "or"
+}
+
+// joined returns the conditions that n joins.
+func joined(n ast.Node, want bool) []ast.Node {
+	if !joins(n, want) {
+		return []ast.Node{n}
+	}
+	b := n.(*ast.BinaryNode)
+	return append(joined(b.Left, want), joined(b.Right, want)...)
+}
+
+// isAlternative reports whether n has the value want if one of several conditions
+// has it.
+func isAlternative(n ast.Node, want bool) bool {
+	switch n := n.(type) {
+	case *ast.UnaryNode:
+		return isNot(n) && isAlternative(n.Node, !want)
+	case *ast.ConditionalNode:
+		return true
+	}
+	return joins(n, !want)
+}
+
+func isNot(n *ast.UnaryNode) bool { return n.Operator == "!" || n.Operator == "not" }
+
+// implied returns what is known where the condition n has the value want.
+func implied(n ast.Node, want bool) facts {
+	switch n := n.(type) {
+	case *ast.UnaryNode:
+		if isNot(n) {
+			return implied(n.Node, !want)
+		}
+	case *ast.BinaryNode:
+		switch {
+		case joins(n, want):
+			both, _ := implied(n.Left, want).and(implied(n.Right, want))
+			return both
+		case joins(n, !want):
+			return implied(n.Left, want).or(implied(n.Right, want))
+		}
+		if c, ok := compared(n); ok {
+			return facts{c.name: c.fact(want)}
+		}
+	case *ast.ConditionalNode:
+		first, firstOK := implied(n.Cond, true).and(implied(n.Exp1, want))
+		second, secondOK := implied(n.Cond, false).and(implied(n.Exp2, want))
+		switch {
+		case !firstOK:
+			return second
+		case !secondOK:
+			return first
+		}
+		return first.or(second)
+	}
+	return nil
+}
+
+// outside returns the facts in known that also hold within a loop: all except
+// those about the element of a loop around it.
+func outside(known facts) facts {
+	out := maps.Clone(known)
+	maps.DeleteFunc(out, func(_ string, f fact) bool { return f.local })
+	return out
+}
+
+// check warns if the comparison cannot have the value want where known holds.
+func (c *contradictions) check(n ast.Node, comparison *comparison, known facts, want bool) {
+	now := comparison.fact(want)
+	parts := now.parts
+	if before, ok := known[comparison.name]; ok {
+		if !before.values.and(now.values).empty() {
+			return
+		}
+		parts = slices.Concat(before.parts, now.parts)
+		for _, p := range before.parts { // one of them often suffices
+			if comparison.all.and(p.values).and(now.values).empty() {
+				parts = []part{p, now.parts[0]}
+				break
+			}
+		}
+	} else if !now.values.empty() {
+		return
+	}
+	real := comparison.all
+	real.whole = false
+	for _, p := range parts {
+		real = real.and(p.values)
+	}
+	msg := comparison.name
+	if !real.empty() {
+		msg += " is a whole number and"
+	}
+	switch len(parts) {
+	case 1:
+		msg += " cannot be " + parts[0].text
+	case 2:
+		msg += " cannot be both " + described(parts, " and ")
+	default:
+		msg += " cannot be " + described(parts, " and ") + " at once"
+	}
+	c.found = append(c.found, warning{n.Location(), msg + ": this is never true"})
+}
