@@ -1,13 +1,11 @@
 package tail
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,8 +86,8 @@ func incidentFile(path string) string {
 	return ""
 }
 
-// sources reads lines of files, in the order of a single file, or several merged
-// by the times of their events.
+// sources reads the lines of files: of one file in its order, of several merged by
+// the times of their events.
 type sources struct {
 	names    []string
 	in       io.Reader // standard input
@@ -155,138 +153,6 @@ func (s *sources) each(ctx context.Context, f func(l *flogfile.Line, r *flogfile
 		}
 		if err := f(l, r); err != nil {
 			return err
-		}
-	}
-}
-
-// stream is a file in a merge, at the line that is its next.
-type stream struct {
-	name  string
-	start float64 // time of the first event, -Inf if it has none
-	time  float64 // of line
-	r     *flogfile.Reader
-	line  *flogfile.Line
-}
-
-// advance takes the stream's next line; lines without a time go with the event
-// before them.
-func (st *stream) advance() error {
-	l, err := st.r.Next()
-	if err != nil {
-		return err
-	}
-	st.line = l
-	if t, ok := l.Seconds(); ok && !math.IsNaN(t) {
-		st.time = t
-	}
-	return nil
-}
-
-// streams is a heap by time; of equal times the name decides.
-type streams []*stream
-
-func (h streams) Len() int { return len(h) }
-func (h streams) Less(i, j int) bool {
-	if h[i].time != h[j].time {
-		return h[i].time < h[j].time
-	}
-	return h[i].name < h[j].name
-}
-func (h streams) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *streams) Push(x any)   { *h = append(*h, x.(*stream)) }
-func (h *streams) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
-}
-
-// merged merges the files. A file is open only while its events are due: a
-// gatherer's directory may have thousands.
-func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfile.Reader) error) error {
-	var waiting []*stream
-	for _, name := range s.names {
-		st := &stream{name: name, start: math.Inf(-1)}
-		if name != "-" {
-			start, err := s.firstTime(name)
-			if err != nil {
-				s.damages = append(s.damages, err)
-				continue
-			}
-			st.start = start
-		}
-		waiting = append(waiting, st)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	slices.SortStableFunc(waiting, func(a, b *stream) int {
-		switch {
-		case a.start < b.start:
-			return -1
-		case a.start > b.start:
-			return 1
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	var open streams
-	defer func() {
-		for _, st := range open {
-			st.r.Close()
-		}
-	}()
-	for n := 0; len(open) > 0 || len(waiting) > 0; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for len(waiting) > 0 && (len(open) == 0 || waiting[0].start <= open[0].time) {
-			st := waiting[0]
-			waiting = waiting[1:]
-			var err error
-			if st.r, err = s.open(st.name); err != nil {
-				s.damages = append(s.damages, err)
-				continue
-			}
-			st.time = st.start
-			if err := st.advance(); err != nil {
-				st.r.Close()
-				s.fault(err)
-				continue
-			}
-			heap.Push(&open, st)
-		}
-		if len(open) == 0 {
-			continue
-		}
-		st := open[0]
-		if err := f(st.line, st.r); err != nil {
-			return err
-		}
-		if err := st.advance(); err != nil {
-			heap.Pop(&open)
-			st.r.Close()
-			s.fault(err)
-			continue
-		}
-		heap.Fix(&open, 0)
-	}
-	return nil
-}
-
-// firstTime returns the time of the first event of a file.
-func (s *sources) firstTime(name string) (float64, error) {
-	r, err := flogfile.OpenWant(name, s.want)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Close()
-	for {
-		l, err := r.Next()
-		if err != nil {
-			return math.Inf(-1), nil // the whole reading says what is wrong
-		}
-		if t, ok := l.Seconds(); ok && !math.IsNaN(t) {
-			return t, nil
 		}
 	}
 }

@@ -81,16 +81,16 @@ func TestContradictions(t *testing.T) {
 			t.Errorf("%s: warned of\n%s\nwant\n%s", condition, got, want)
 		}
 	}
-	got := ""
+	var got strings.Builder
 	r, err := filter.CompileRule("level > 40 ? \"a\"\n: level > 50 ? \"b\" : nil")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range r.Warnings() {
-		got += w.Error() + "\n"
+		got.WriteString(w.Error() + "\n")
 	}
-	if want := "2:9: level cannot be both <= 40 and > 50: this is never true\n  : level > 50 ? \"b\" : nil\n          ^\n"; got != want {
-		t.Errorf("a branch that is never reached: warned of\n%swant\n%s", got, want)
+	if want := "2:9: level cannot be both <= 40 and > 50: this is never true\n  : level > 50 ? \"b\" : nil\n          ^\n"; got.String() != want {
+		t.Errorf("a branch that is never reached: warned of\n%swant\n%s", got.String(), want)
 	}
 }
 

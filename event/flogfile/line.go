@@ -107,6 +107,14 @@ func ParseLine(raw []byte) *Line {
 	return l
 }
 
+// Reset makes l the line raw, a copy of one that was read before from the place
+// number and offset of its file. It keeps raw, and reports whether that is a JSON
+// object.
+func (l *Line) Reset(raw []byte, number int, offset int64) bool {
+	l.Raw, l.Number, l.Offset = raw, number, offset
+	return l.parse()
+}
+
 // parse finds the line's fields; false if it is no JSON object.
 func (l *Line) parse() bool {
 	l.Kind, l.event = 0, nil
