@@ -60,6 +60,7 @@ func TestListingCutShort(t *testing.T) {
 	}{
 		{"before it began", nil},
 		{"after the intent", map[string]string{pendingFile: pending}},
+		{"after an intent with names that are not categories", map[string]string{pendingFile: s.path() + " a all ../b b B c\n"}},
 		{"after one", map[string]string{pendingFile: pending, "classified/a": s.path() + "\n"}},
 		{"within the second", map[string]string{
 			pendingFile: pending, "classified/a": s.path() + "\n", "classified/b": "incidents/aaaa",

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
@@ -70,7 +71,7 @@ func (l *listing) addMissing(line string, categories []string) error {
 		return err
 	}
 	for _, category := range categories {
-		if !validCategory(category) || slices.Contains(listed[id], category) {
+		if filter.CheckCategory(category) != nil || slices.Contains(listed[id], category) {
 			continue
 		}
 		if err := l.append(category, line); err != nil {
@@ -78,21 +79,6 @@ func (l *listing) addMissing(line string, categories []string) error {
 		}
 	}
 	return nil
-}
-
-// validCategory reports whether s has the form of a category, which is also
-// what makes it safe as a file's name.
-func validCategory(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || i > 0 && (c == '.' || c == '_' || c == '-')) {
-			return false
-		}
-	}
-	return true
 }
 
 // read returns the categories of every incident that some file names. The files
