@@ -30,57 +30,35 @@ type Line struct {
 
 	Kind Kind
 
-	outer  []field // of the wrapper
-	fields []field // of d, if that is an object
-	at     [knownFields]int16
-	plain  bool // no escape in the whole line
-	keys   bool // no escape in the keys of fields
+	outer  []field      // of the wrapper
+	fields []field      // of d, if that is an object
+	at     [slots]int16 // of the known fields: 1 + its index in fields, 0 if the event lacks it
+	plain  bool         // no escape in the whole line
+	keys   bool         // no escape in the keys of fields
 	event  *event.Event
 	texts  interned
 }
 
-// The fields that are looked for in every event; at has where they are in
-// fields, plus one.
-const (
-	atNum = iota
-	atTime
-	atLevel
-	atMessage
-	atFormat
-	atArgs
-	atFacility
-	atFailure
-	atParent
-	atIncarnation
-	knownFields
-	unknownField = -1
-)
-
-// known returns the place in at of the field key.
-func known(key []byte) int {
-	switch string(key) {
-	case "num":
-		return atNum
-	case "time":
-		return atTime
-	case "level":
-		return atLevel
-	case "message":
-		return atMessage
-	case "format":
-		return atFormat
-	case "args":
-		return atArgs
-	case "facility":
-		return atFacility
-	case "failure":
-		return atFailure
-	case "parent":
-		return atParent
-	case "incarnation":
-		return atIncarnation
+// known are the fields that are looked for in nearly every event. Each has its slot
+// here and in Line.at, so that nobody searches for it.
+var known = func() (t [slots]string) {
+	for _, name := range []string{"num", "time", "level", "message", "format", "args", "facility", "failure", "parent", "incarnation"} {
+		if t[slot(name)] != "" {
+			panic("flogfile: two known fields have one slot: change slot")
+		}
+		t[slot(name)] = name
 	}
-	return unknownField
+	return t
+}()
+
+const slots = 16 // the least number that gives each known field its own
+
+// slot returns the index in known that the field key has if it is one of them.
+func slot[T string | []byte](key T) int {
+	if len(key) == 0 {
+		return 0
+	}
+	return (4*len(key) + int(key[0])) % slots
 }
 
 // interned keeps texts that come again and again: senders, formats.
@@ -128,11 +106,11 @@ func (l *Line) parse() bool {
 	}
 	l.plain = !s.escaped
 	l.keys = len(l.fields) < 1<<15
-	l.at = [knownFields]int16{}
+	l.at = [slots]int16{}
 	if l.keys {
 		for i := range l.fields {
 			key := l.text(l.fields[i].key)
-			if k := known(key); k >= 0 {
+			if k := slot(key); known[k] == string(key) {
 				l.at[k] = int16(i + 1) // with equal keys the last one counts
 			} else if !l.plain && bytes.IndexByte(key, '\\') >= 0 {
 				l.keys = false
@@ -167,17 +145,15 @@ func (l *Line) find(fields []field, key string) ([]byte, bool) {
 }
 
 // field returns the value of a known field.
-func (l *Line) field(known int) ([]byte, bool) {
-	if i := l.at[known]; i > 0 && l.keys {
+func (l *Line) field(name string) ([]byte, bool) {
+	if !l.keys {
+		return l.find(l.fields, name)
+	}
+	if i := l.at[slot(name)]; i > 0 {
 		return l.text(l.fields[i-1].value), true
 	}
-	if l.keys {
-		return nil, false
-	}
-	return l.find(l.fields, knownNames[known])
+	return nil, false
 }
-
-var knownNames = [knownFields]string{"num", "time", "level", "message", "format", "args", "facility", "failure", "parent", "incarnation"}
 
 // unescape returns the text of a key that has escapes.
 func unescape(key []byte) string {
@@ -190,13 +166,8 @@ func unescape(key []byte) string {
 
 // RawField returns the JSON of the event's field key.
 func (l *Line) RawField(key string) (value []byte, ok bool) {
-	switch key { // of those that dump asks for in vain
-	case "failure":
-		return l.field(atFailure)
-	case "format":
-		return l.field(atFormat)
-	case "args":
-		return l.field(atArgs)
+	if known[slot(key)] == key {
+		return l.field(key)
 	}
 	return l.find(l.fields, key)
 }
@@ -291,25 +262,25 @@ func (l *Line) RxTime() (seconds float64, ok bool) {
 // Seconds returns the event's time in seconds since 1970; ok is false if it has
 // none that is a number.
 func (l *Line) Seconds() (seconds float64, ok bool) {
-	raw, _ := l.field(atTime)
+	raw, _ := l.field("time")
 	return rawFloat(raw)
 }
 
 // Num returns the event's number as [event.Event.Num] does.
-func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.field(atNum)) }
+func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.field("num")) }
 
 // Parent returns the number of the event's parent as [event.Event.Parent] does.
-func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.field(atParent)) }
+func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.field("parent")) }
 
 // Facility returns the event's facility, "" if it has none.
 func (l *Line) Facility() string {
-	raw, _ := l.field(atFacility)
+	raw, _ := l.field("facility")
 	return rawText(raw)
 }
 
 // Incarnation returns the event's incarnation as [event.Event.Incarnation] does.
 func (l *Line) Incarnation() string {
-	raw, ok := l.field(atIncarnation)
+	raw, ok := l.field("incarnation")
 	if !ok {
 		return ""
 	}
@@ -324,7 +295,7 @@ func (l *Line) Incarnation() string {
 
 // Level returns the event's level as [event.Event.Level] does.
 func (l *Line) Level() event.Level {
-	raw, ok := l.field(atLevel)
+	raw, ok := l.field("level")
 	if !ok {
 		return event.Operational
 	}
@@ -339,9 +310,9 @@ func (l *Line) Level() event.Level {
 // AppendText appends the event's text for people: [pytext.AppendText].
 func (l *Line) AppendText(dst []byte) []byte {
 	// Most events have a plain message, which needs no decoding.
-	if raw, ok := l.field(atMessage); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
-		if _, ok := l.field(atFormat); !ok {
-			if _, ok := l.field(atArgs); !ok {
+	if raw, ok := l.field("message"); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
+		if _, ok := l.field("format"); !ok {
+			if _, ok := l.field("args"); !ok {
 				return append(dst, raw[1:len(raw)-1]...)
 			}
 		}
