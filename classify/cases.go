@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
 // CaseResult is what a rule gave in one of its cases.
@@ -86,9 +87,10 @@ func (c *CaseResult) run(rule *rule, line []byte) {
 		case "name":
 			c.Name, _ = item.Value.(string)
 		case "tub":
-			in.Tub, _ = item.Value.(string)
+			in.Origin.From, _ = item.Value.(string)
 		case "header":
 			in.Header, _ = item.Value.(event.Dict)
+			in.Origin.Program = flogfile.Program(in.Header)
 		case "trigger":
 			if trigger, ok := item.Value.(event.Dict); ok {
 				in.Trigger = event.FromDict(trigger)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
 // Unknown is the category of an incident that no rule matches.
@@ -39,6 +40,14 @@ type Incident struct {
 	Header  event.Dict                     //
 	Trigger *event.Event                   //
 	Events  func() ([]*event.Event, error) // called at most once, if a rule needs them; may be nil
+}
+
+// input returns what rules look at.
+func (inc *Incident) input() *filter.RuleInput {
+	return &filter.RuleInput{
+		Trigger: inc.Trigger, Header: inc.Header, Events: inc.Events,
+		Origin: filter.Origin{From: inc.Tub, Program: flogfile.Program(inc.Header)},
+	}
 }
 
 // Result is what the rules make of an incident.
@@ -236,12 +245,12 @@ func (r *Rules) read(file string, before *rule) *rule {
 // Classify returns the categories of an incident.
 func (r *Rules) Classify(inc *Incident) Result {
 	var result Result
-	in := filter.RuleInput{Trigger: inc.Trigger, Header: inc.Header, Tub: inc.Tub, Events: inc.Events}
+	in := inc.input()
 	for _, rule := range r.set.Load().rules {
 		if rule.rule == nil || rule.off.Load() {
 			continue
 		}
-		categories, err := rule.rule.Run(&in)
+		categories, err := rule.rule.Run(in)
 		if err != nil {
 			e := newRuleError(r.path(rule.file), err)
 			e.Incident = inc.Name
@@ -286,7 +295,7 @@ type Explanation struct {
 // The error says that there is no rule of a name or that a file cannot be read, or
 // is a [*RuleError] if a named rule does not compile.
 func (r *Rules) Explain(inc *Incident, names ...string) ([]Explanation, error) {
-	in := filter.RuleInput{Trigger: inc.Trigger, Header: inc.Header, Tub: inc.Tub, Events: inc.Events}
+	in := inc.input()
 	rules := r.set.Load().rules
 	wanted := make(map[string]bool) // NAME of classify_NAME.expr
 	var paths []string
@@ -307,7 +316,7 @@ func (r *Rules) Explain(inc *Incident, names ...string) ([]Explanation, error) {
 		switch {
 		case len(names) > 0 && !named:
 		case rule.rule != nil:
-			out = append(out, explain(r.path(rule.file), rule.rule, &in))
+			out = append(out, explain(r.path(rule.file), rule.rule, in))
 		case named:
 			return nil, rule.problem
 		}
@@ -321,7 +330,7 @@ func (r *Rules) Explain(inc *Incident, names ...string) ([]Explanation, error) {
 		if err != nil {
 			return nil, newRuleError(name, err)
 		}
-		out = append(out, explain(name, rule, &in))
+		out = append(out, explain(name, rule, in))
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"path"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/pytext"
 )
 
@@ -30,7 +31,7 @@ type Summary struct {
 func NewSummary(name string, header event.Dict, events int) *Summary {
 	trigger := HeaderTrigger(header)
 	return &Summary{
-		Name: name, Incarnation: trigger.Incarnation(), Program: HeaderProgram(header), Trigger: trigger, Events: events,
+		Name: name, Incarnation: trigger.Incarnation(), Program: flogfile.Program(header), Trigger: trigger, Events: events,
 	}
 }
 
@@ -40,19 +41,6 @@ func HeaderTrigger(header event.Dict) *event.Event {
 	v, _ := header.Get("trigger")
 	d, _ := v.(event.Dict)
 	return event.FromDict(d)
-}
-
-// HeaderProgram returns the name of the program that recorded an incident; "" if the
-// header does not say it, as in the files of the original. Our first files have it
-// under the key source.
-func HeaderProgram(header event.Dict) string {
-	for _, key := range []string{"program", "source"} {
-		if v, ok := header.Get(key); ok {
-			name, _ := v.(string)
-			return name
-		}
-	}
-	return ""
 }
 
 // ObjectName returns the name of an incident's file in the object store: the same

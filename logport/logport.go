@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
 	"github.com/flogtool/flogtool/logport/internal/publish"
@@ -159,7 +160,7 @@ func Open(cfg Config) (*Logport, error) {
 	lp.incidents = lp.newIncidents(lp.openStore())
 	lp.pump = ring.NewPump(lp.recorder.rings)
 	lp.publisher = publish.New(publish.Config{
-		Incarnation: lp.Incarnation(), Versions: lp.versions.all, Rings: lp.recorder.rings, Pump: lp.pump,
+		Incarnation: lp.Incarnation(), Origin: lp.origin, Versions: lp.versions.all, Rings: lp.recorder.rings, Pump: lp.pump,
 		Incidents: lp.incidents, Control: control{lp}, Report: lp.reporter.reportNow,
 	})
 	if err := lp.openTub(); err != nil {
@@ -436,6 +437,11 @@ func (lp *Logport) listen() (location string, err error) {
 		location = "tcp:" + net.JoinHostPort(host, port)
 	}
 	return location, nil
+}
+
+// origin returns where the process's own events come from.
+func (lp *Logport) origin() filter.Origin {
+	return filter.Origin{From: lp.TubID(), Program: lp.cfg.Name}
 }
 
 // Name returns Config.Name or its default.

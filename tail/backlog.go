@@ -56,7 +56,7 @@ func (b *backlog) hold(it *live, conditions *Select) bool {
 	if b.t.chain != nil {
 		b.t.chain.add(it)
 		b.t.all = append(b.t.all, it)
-	} else if conditions.match(it) {
+	} else if conditions.match(it, "") {
 		b.t.choose(it)
 	}
 	return true
@@ -83,7 +83,7 @@ func (b *backlog) close() ([]*live, error) {
 		}
 		wanted := t.chain.wanted()
 		for _, it := range t.all {
-			if wanted(it) && t.sel.match(it) {
+			if wanted(it) && t.sel.match(it, "") {
 				t.choose(it)
 			}
 		}

@@ -166,7 +166,7 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		if missing := p.missing(l); missing != "" {
 			r.Damage().AddOdd(l, missing)
 		}
-		if !d.Select.match(l) || wanted != nil && !wanted(l) {
+		if !d.Select.match(l, p.incident.program) || wanted != nil && !wanted(l) {
 			return nil
 		}
 		return v.event(p, l)

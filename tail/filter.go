@@ -112,7 +112,7 @@ type filterBlock struct {
 
 // copy writes the wanted lines to w.
 func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error {
-	if len(f.Files) != 1 || f.Seen != nil || f.Select.whole() {
+	if len(f.Files) != 1 || f.Seen != nil || f.Select.whole() || f.Select.Only != nil && f.Select.Only.Uses("program") {
 		return f.sequential(ctx, s, w)
 	}
 	r, err := s.open(f.Files[0])
@@ -126,7 +126,7 @@ func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error
 			d := filterBlock{out: old.out[:0]}
 			b.Lines(&line, &d.damage, func(l *flogfile.Line) bool {
 				d.total++
-				if f.wanted(l, &d.damage) {
+				if f.wanted(l, "", &d.damage) {
 					d.kept++
 					d.out = append(l.AppendLine(d.out), '\n')
 				}
@@ -147,8 +147,8 @@ func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error
 	return s.fault(err)
 }
 
-// wanted reports whether a line is to be copied.
-func (f *Filter) wanted(l *flogfile.Line, damage *flogfile.DamageError) bool {
+// wanted reports whether a line, of a file of the named program, is to be copied.
+func (f *Filter) wanted(l *flogfile.Line, program string, damage *flogfile.DamageError) bool {
 	if l.Kind&flogfile.KindEvent == 0 {
 		return true
 	}
@@ -164,7 +164,7 @@ func (f *Filter) wanted(l *flogfile.Line, damage *flogfile.DamageError) bool {
 			damage.AddOdd(l, "event without a time: it is kept")
 		}
 	}
-	return f.Select.match(l)
+	return f.Select.match(l, program)
 }
 
 func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer) error {
@@ -184,6 +184,7 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 		return err
 	}
 	chosen := window[[]byte]{sel: f.Select}
+	programs := make(map[*flogfile.Reader]string)
 	err := s.each(ctx, func(l *flogfile.Line, r *flogfile.Reader) error {
 		f.total++
 		if f.Seen != nil {
@@ -191,7 +192,10 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 				return err
 			}
 		}
-		if !f.wanted(l, r.Damage()) {
+		if l.Kind&flogfile.KindHeader != 0 {
+			programs[r] = flogfile.Program(l.Header())
+		}
+		if !f.wanted(l, programs[r], r.Damage()) {
 			return nil
 		}
 		isEvent := l.Kind == flogfile.KindEvent

@@ -192,7 +192,7 @@ func (s *show) one(out *bufio.Writer, it shown) error {
 		_, err := out.WriteString(s.label(it.target) + it.text + "\n")
 		return err
 	}
-	if !it.selected && !s.Select.match(it.event) {
+	if !it.selected && !s.Select.match(it.event, "") {
 		return nil
 	}
 	if s.save != nil {
@@ -415,8 +415,8 @@ func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined boo
 			if err != nil {
 				return err
 			}
-			it := &live{ev: ev, from: from, rx: rx}
-			if l.backlog.hold(it, rest) || !rest.match(it) {
+			it := &live{ev: ev, tub: tub, from: from, rx: rx}
+			if l.backlog.hold(it, rest) || !rest.match(it, "") {
 				continue
 			}
 			if err := l.push(ctx, it, true); err != nil {
@@ -463,7 +463,7 @@ func (l *follower) msg(ctx context.Context, ev *event.Event) {
 		return
 	}
 	tub := string(l.target.FURL.Tub)
-	it := &live{ev: ev, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}
+	it := &live{ev: ev, tub: tub, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}
 	if !l.backlog.hold(it, l.Select) {
 		l.push(ctx, it, false) // fails only when all ends
 	}

@@ -333,7 +333,7 @@ func target(t *testing.T, text string) tail.Target {
 // A publisher of ours selects itself, and what its rings hold comes first.
 func TestTailOurs(t *testing.T) {
 	lp, target := recorded(t)
-	only, err := filter.Compile(`attrs.ms > 5`)
+	only, err := filter.Compile(`attrs.ms > 5 && program == "orders" && from == "` + target.Name + `"`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Style struct {
 
 // incident is what a header says that concerns the events after it.
 type incident struct {
+	program string          // the name of the program that recorded them, "" if it is not known
 	trigger []byte          // identity of the trigger, nil if there is none
 	folded  map[string]bool // identities of the triggers that were folded into it
 }
@@ -70,7 +71,7 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 		if missing := p.missing(l); missing != "" {
 			damage.AddOdd(l, missing)
 		}
-		if p.sel == nil || p.sel.match(l) {
+		if p.sel == nil || p.sel.match(l, p.incident.program) {
 			dst = p.event(dst, l)
 		}
 	}
@@ -109,6 +110,11 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 		damage.AddOdd(l, "the header is no object")
 	}
 	if h != nil {
+		if program := flogfile.Program(h); program != p.incident.program {
+			now := *p.incident
+			now.program = program
+			p.incident = &now
+		}
 		if kind, ok := h.Get("type"); !ok {
 			damage.AddOdd(l, "header without a type")
 		} else if kind == "incident" {
@@ -179,7 +185,7 @@ func newIncident(h event.Dict) *incident {
 	if !ok {
 		return nil
 	}
-	inc := &incident{trigger: identity(nil, event.FromDict(trigger))}
+	inc := &incident{program: flogfile.Program(h), trigger: identity(nil, event.FromDict(trigger))}
 	if trailer, ok := h.Get("trailer"); ok {
 		inc.fold(trailer, event.FromDict(trigger))
 	}

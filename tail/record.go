@@ -35,7 +35,8 @@ var (
 // live is an event as a process sent it.
 type live struct {
 	ev   *event.Event
-	from string
+	tub  string // who sent it
+	from string // the begin of tub, as it is shown
 	rx   float64
 }
 

@@ -141,9 +141,9 @@ func (s *Select) want() flogfile.Want {
 	return w
 }
 
-// match reports whether r is wanted. An event on which Only cannot be evaluated
-// is not, and counts in Err.
-func (s *Select) match(r record) bool {
+// match reports whether r, an event of the named program, is wanted. An event on
+// which Only cannot be evaluated is not, and counts in Err.
+func (s *Select) match(r record, program string) bool {
 	if s.Level != nil && r.Level() < *s.Level {
 		return false
 	}
@@ -172,7 +172,11 @@ func (s *Select) match(r record) bool {
 	if s.Only == nil {
 		return true
 	}
-	ok, err := s.Only.MatchFrom(r, r.From())
+	origin := filter.Origin{From: r.From(), Program: program}
+	if it, ok := r.(*live); ok {
+		origin.From = it.tub
+	}
+	ok, err := s.Only.MatchFrom(r, origin)
 	if err != nil {
 		s.mu.Lock()
 		if s.failed++; s.err == nil {

@@ -25,10 +25,11 @@ that say what it finds and what to do about it:
   // The disk is full: free space, or move the spool.
   message contains "disk full" ? "disk-full" : nil
 
-It gives a category, a list of them, or nil. It knows the trigger's num, time,
-level, message, facility, umid, parent, failure and source, attrs.NAME for any
-other field of it, the level names (NOISY to BAD), and trigger, header, versions,
-tub and events. Functions: any, all, none, one, filter, map, count, find, len,
+It gives a category, a list of categories, or nil. It knows the trigger's num,
+time, level, message, facility, umid, parent and failure; attrs.NAME for any other
+field of the trigger; from, the TubID of the process that recorded it, and program,
+the name of that program; source.file and source.line, the log statement; the level
+names (NOISY to BAD); and trigger, header, versions, tub and events. Functions: any, all, none, one, filter, map, count, find, len,
 first, last, lower, upper, trim, hasPrefix, hasSuffix, indexOf, min, max, int,
 float, string, fmt(event), and before("10s"): the events at most so long before
 the trigger. Operators are those of expr: == != < > && || ! ? : in matches

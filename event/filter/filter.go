@@ -91,16 +91,19 @@ func Compile(source string) (*Filter, error) {
 // String returns the filter's source.
 func (f *Filter) String() string { return f.source }
 
-// Match reports whether the filter is true for e. The error says why it could
+// Uses reports whether the filter uses this name of an event, such as program.
+func (f *Filter) Uses(name string) bool { return f.use.names[name] || f.use.fields[name] }
+
+// Match is MatchFrom for an event of unknown origin.
+func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, Origin{}) }
+
+// MatchFrom reports whether the filter is true for e. The error says why it could
 // not be evaluated: an attribute is missing or of another type, or the filter
 // ran over its limits; it is an [*Error].
-func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, "") }
-
-// MatchFrom is Match for an event of which it is known who recorded it: source.
-func (f *Filter) MatchFrom(e event.View, source string) (bool, error) {
+func (f *Filter) MatchFrom(e event.View, origin Origin) (bool, error) {
 	s := f.scopes.Get().(*scope)
 	defer f.scopes.Put(s)
-	s.setEvent(f.use, e, source)
+	s.setEvent(f.use, e, origin)
 	v, err := s.run(f.program)
 	if err != nil {
 		return false, err

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -207,11 +208,15 @@ func compile(source string, names types.Map, options ...expr.Option) (*vm.Progra
 	if g.walk(tree.Node, 0); g.err != nil {
 		return nil, nil, newError(g.err.Bind(tree.Source))
 	}
-	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(meterPatch{})}, options...)
+	sources := &sourceCheck{}
+	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(sources), expr.Patch(meterPatch{})}, options...)
 	if count := countNodes(tree.Node); count > maxNodes {
 		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("an expression of %d parts, where %d are the limit", count, maxNodes)}
 	}
 	program, err := expr.Compile(source, options...)
+	if sources.err != nil { // it says more than a mismatch of types
+		err = sources.err.Bind(tree.Source)
+	}
 	if err != nil {
 		return nil, nil, newError(err)
 	}
@@ -224,6 +229,25 @@ func countNodes(n ast.Node) int {
 		count += countNodes(child)
 	}
 	return count
+}
+
+// sourceCheck finds a source that is used as a whole: it was the text that is now
+// from or program, and comparing it would be false without a word.
+type sourceCheck struct{ err *file.Error }
+
+func (c *sourceCheck) Visit(p *ast.Node) {
+	for i, child := range children(*p) {
+		switch (*p).(type) {
+		case *ast.MemberNode, *ast.VariableDeclaratorNode:
+			if i == 0 {
+				continue // source.file, let s = source
+			}
+		}
+		if c.err == nil && child.Type() == reflect.TypeFor[*Source]() {
+			c.err = &file.Error{Location: child.Location(), Message: "source is the log statement, with source.file and source.line: " +
+				"write from for who recorded the event, program for the program's name"}
+		}
+	}
 }
 
 // meterPatch puts the meter where an expression could run long or grow.

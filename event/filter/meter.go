@@ -131,6 +131,10 @@ func typeName(v any) string {
 		return "a map"
 	case []any:
 		return "a list"
+	case *Event:
+		return "an event"
+	case *Source:
+		return "a source"
 	}
 	return fmt.Sprintf("a %T", v)
 }

@@ -37,7 +37,7 @@ func CompileRule(source string) (*Rule, error) {
 	root := program.Node()
 	if t := root.Type(); t != nil {
 		switch t.Kind() {
-		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map:
+		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map, reflect.Pointer:
 			return nil, newError((&file.Error{Location: root.Location(), Message: fmt.Sprintf(
 				"a rule gives a category, a list of them or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(source)))
 		}
@@ -79,7 +79,7 @@ func (r *Rule) NeedsEvents() bool { return r.use.names["events"] || r.use.names[
 type RuleInput struct {
 	Trigger *event.Event
 	Header  event.Dict
-	Tub     string                         // who sent it, "" if that is not known
+	Origin  Origin                         // of the events; From is the TubID of the process
 	Events  func() ([]*event.Event, error) // called once, if a rule needs them; may be nil
 
 	scope  *scope
@@ -132,7 +132,7 @@ func (in *RuleInput) prepare(u *use) error {
 			env[name] = attrsOf(known, in.Trigger)
 		case (name == "trigger" || name == "event") && (newFields || !known.names[name]):
 			e := &Event{}
-			e.fill(known, in.Trigger, in.Tub)
+			e.fill(known, in.Trigger, in.Origin)
 			env["trigger"], env["event"] = e, e
 			known.names["trigger"], known.names["event"] = true, true
 		case (name == "events" || name == "before") && (newFields || !known.names["events"]):
@@ -149,9 +149,9 @@ func (in *RuleInput) prepare(u *use) error {
 				d, _ := versions.(event.Dict)
 				env[name] = plainMap(d)
 			case "tub":
-				env[name] = in.Tub
+				env[name] = in.Origin.From
 			default:
-				if v, ok := fieldOf(name, in.Trigger, in.Tub); ok {
+				if v, ok := fieldOf(name, in.Trigger, in.Origin); ok {
 					env[name] = v
 				}
 			}
@@ -176,7 +176,7 @@ func (in *RuleInput) load() error {
 	all := make([]Event, len(in.events))
 	list := make([]*Event, len(in.events))
 	for i, e := range in.events {
-		all[i].fill(in.known, e, in.Tub)
+		all[i].fill(in.known, e, in.Origin)
 		list[i] = &all[i]
 	}
 	in.scope.env["events"] = list

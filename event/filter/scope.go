@@ -3,6 +3,8 @@ package filter
 import (
 	"maps"
 	"math/big"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/expr-lang/expr/types"
@@ -24,17 +26,50 @@ type Event struct {
 	Umid     string         `expr:"umid"`     // "" if it has none
 	Parent   any            `expr:"parent"`   // number, nil if it has none
 	Failure  string         `expr:"failure"`  // the exception and its traceback, "" if it has none
-	Source   string         `expr:"source"`   // who recorded it, "" if that is not known
+	From     string         `expr:"from"`     // who recorded it: a TubID, or the name that its file gives; "" if that is not known
+	Program  string         `expr:"program"`  // the name of the program that recorded it, "" if that is not known
+	Source   *Source        `expr:"source"`   // the log statement; never nil in an expression
 	Attrs    map[string]any `expr:"attrs"`    // every field as it is
 
 	ev event.View
+}
+
+// Origin is where an event comes from. Both fields are empty if they are not known.
+type Origin struct {
+	From    string // who recorded the event: a TubID, or the name that its file gives
+	Program string // the program's name
+}
+
+// Source is the place of a log statement, the event's field source: "dir/file.go:12".
+type Source struct {
+	File string `expr:"file"` // "" if the event does not say it
+	Line int    `expr:"line"` // 0 if the event does not say it
+}
+
+func sourceOf(e event.View) *Source {
+	text := textField(e, "source")
+	if file, digits, ok := cutLast(text, ":"); ok {
+		if line, err := strconv.Atoi(digits); err == nil && line >= 0 {
+			return &Source{file, line}
+		}
+	}
+	return &Source{File: text}
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }
 
 // eventTypes are the names by which the fields of one event are known at the top
 // level.
 var eventTypes = types.Map{
 	"num": types.Int, "time": types.Float64, "level": types.Int, "message": types.String, "facility": types.String,
-	"umid": types.String, "parent": types.Any, "failure": types.String, "source": types.String,
+	"umid": types.String, "parent": types.Any, "failure": types.String,
+	"from": types.String, "program": types.String, "source": types.TypeOf((*Source)(nil)),
 	"attrs": types.TypeOf(map[string]any(nil)), "event": types.TypeOf((*Event)(nil)),
 	"fmt": types.TypeOf((func(*Event) string)(nil)),
 
@@ -105,16 +140,16 @@ func (s *scope) format(e *Event) string {
 }
 
 // setEvent sets the names of one event that u uses.
-func (s *scope) setEvent(u *use, e event.View, source string) {
+func (s *scope) setEvent(u *use, e event.View, origin Origin) {
 	for name := range u.names {
 		switch name {
 		case "event":
-			s.one.fill(u, e, source)
+			s.one.fill(u, e, origin)
 			s.env[name] = &s.one
 		case "attrs":
 			s.env[name] = attrsOf(u, e)
 		default:
-			if v, ok := fieldOf(name, e, source); ok {
+			if v, ok := fieldOf(name, e, origin); ok {
 				s.env[name] = v
 			}
 		}
@@ -122,7 +157,7 @@ func (s *scope) setEvent(u *use, e event.View, source string) {
 }
 
 // fill sets the fields of x that u uses.
-func (x *Event) fill(u *use, e event.View, source string) {
+func (x *Event) fill(u *use, e event.View, origin Origin) {
 	*x = Event{ev: e}
 	for name := range u.fields {
 		switch name {
@@ -142,8 +177,12 @@ func (x *Event) fill(u *use, e event.View, source string) {
 			x.Parent = parentOf(e)
 		case "failure":
 			x.Failure = failureOf(e)
+		case "from":
+			x.From = origin.From
+		case "program":
+			x.Program = origin.Program
 		case "source":
-			x.Source = source
+			x.Source = sourceOf(e)
 		case "attrs":
 			x.Attrs = attrsOf(u, e)
 		}
@@ -151,7 +190,7 @@ func (x *Event) fill(u *use, e event.View, source string) {
 }
 
 // fieldOf returns the value of a name that speaks of an event.
-func fieldOf(name string, e event.View, source string) (any, bool) {
+func fieldOf(name string, e event.View, origin Origin) (any, bool) {
 	switch name {
 	case "num":
 		return numOf(e), true
@@ -167,8 +206,12 @@ func fieldOf(name string, e event.View, source string) (any, bool) {
 		return parentOf(e), true
 	case "failure":
 		return failureOf(e), true
+	case "from":
+		return origin.From, true
+	case "program":
+		return origin.Program, true
 	case "source":
-		return source, true
+		return sourceOf(e), true
 	}
 	return nil, false
 }

@@ -34,6 +34,18 @@ func AppendHeader(dst []byte, header event.Dict) []byte {
 	return append(dst, "}\n"...)
 }
 
+// Program returns the name of the program whose events follow header, "" if the
+// header does not say it. Files of earlier versions have it under "source".
+func Program(header event.Dict) string {
+	for _, key := range []string{"program", "source"} {
+		v, _ := header.Get(key)
+		if name, ok := v.(string); ok {
+			return name
+		}
+	}
+	return ""
+}
+
 // AppendEvent appends an event line: who recorded the event, when the writer
 // got it, and the event as the JSON object d.
 func AppendEvent(dst []byte, from string, rx time.Time, d []byte) []byte {

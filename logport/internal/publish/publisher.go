@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport/internal/ring"
 	"github.com/flogtool/flogtool/logport/wire"
@@ -33,7 +34,8 @@ import (
 // Config is what a Publisher publishes.
 type Config struct {
 	Incarnation string
-	Versions    func() event.Dict // names and versions, both text
+	Origin      func() filter.Origin // of the process's own events, for filters
+	Versions    func() event.Dict    // names and versions, both text
 	Rings       *ring.Rings
 	Pump        *ring.Pump
 	Incidents   Incidents

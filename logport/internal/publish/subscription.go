@@ -109,7 +109,7 @@ func (s *Subscription) matches(num event.Num, rec event.Record) bool {
 	if err != nil {
 		return false
 	}
-	ok, err := s.filter.Match(e)
+	ok, err := s.filter.MatchFrom(e, s.p.cfg.Origin())
 	return ok && err == nil
 }
 
