@@ -164,7 +164,7 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 			return nil
 		}
 		if missing := p.missing(l); missing != "" {
-			r.Damage().AddOdd(l, missing)
+			r.Damage().AddIncomplete(l, missing)
 		}
 		if !d.Select.match(l, p.incident.program) || wanted != nil && !wanted(l) {
 			return nil

@@ -156,12 +156,12 @@ func (f *Filter) wanted(l *flogfile.Line, program string, damage *flogfile.Damag
 		return true
 	}
 	if !l.IsObject() {
-		damage.AddOdd(l, "the event is no object: it is kept")
+		damage.AddIncomplete(l, "the event is no object: it is kept")
 		return true
 	}
 	if f.Select.After != nil || f.Select.Before != nil {
 		if _, ok := l.Seconds(); !ok {
-			damage.AddOdd(l, "event without a time: it is kept")
+			damage.AddIncomplete(l, "event without a time: it is kept")
 		}
 	}
 	return f.Select.match(l, program)

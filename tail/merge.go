@@ -235,7 +235,7 @@ func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfi
 // firstTime returns the earliest time in the first window of a file, -Inf if it
 // has none.
 func (s *sources) firstTime(name string) (float64, error) {
-	r, err := flogfile.OpenWant(name, s.want)
+	r, err := flogfile.OpenSelected(name, s.want)
 	if err != nil {
 		return 0, err
 	}

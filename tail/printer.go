@@ -69,7 +69,7 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 			return dst
 		}
 		if missing := p.missing(l); missing != "" {
-			damage.AddOdd(l, missing)
+			damage.AddIncomplete(l, missing)
 		}
 		if p.sel == nil || p.sel.match(l, p.incident.program) {
 			dst = p.event(dst, l)
@@ -94,7 +94,7 @@ func (p *printer) missing(l *flogfile.Line) string {
 			return "event without a number"
 		}
 	}
-	if raw, ok := l.RawOuter("from"); !ok || raw[0] != '"' {
+	if raw, ok := l.RawWrapper("from"); !ok || raw[0] != '"' {
 		return "event without a sender"
 	}
 	if _, ok := l.RawField("incarnation"); !ok {
@@ -107,7 +107,7 @@ func (p *printer) missing(l *flogfile.Line) string {
 func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	h := l.Header()
 	if h == nil {
-		damage.AddOdd(l, "the header is no object")
+		damage.AddIncomplete(l, "the header is no object")
 	}
 	if h != nil {
 		if program := flogfile.Program(h); program != p.incident.program {
@@ -116,7 +116,7 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 			p.incident = &now
 		}
 		if kind, ok := h.Get("type"); !ok {
-			damage.AddOdd(l, "header without a type")
+			damage.AddIncomplete(l, "header without a type")
 		} else if kind == "incident" {
 			if inc := newIncident(h); inc != nil {
 				if _, ok := h.Get("trailer"); !ok {
@@ -124,13 +124,13 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 				}
 				p.incident = inc
 			} else {
-				damage.AddOdd(l, "incident header without a trigger")
+				damage.AddIncomplete(l, "incident header without a trigger")
 			}
 		}
 	}
 	switch {
 	case p.Verbose:
-		raw, _ := l.RawOuter("header")
+		raw, _ := l.RawWrapper("header")
 		dst = append(dst, `{"header": `...)
 		dst = flogfile.AppendCanonical(dst, raw)
 		return append(dst, "}\n"...)
@@ -142,7 +142,7 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 		if d, ok := versions.(event.Dict); ok {
 			dst = appendVersions(dst, d, "")
 		} else {
-			damage.AddOdd(l, "the header's versions are no object")
+			damage.AddIncomplete(l, "the header's versions are no object")
 			dst = append(pytext.AppendStr(dst, versions), '\n')
 		}
 	}

@@ -51,7 +51,7 @@ func (p *Progress) how() (done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.readers {
-		done += r.Compressed()
+		done += r.BytesRead()
 	}
 	return done, p.total
 }

@@ -126,8 +126,8 @@ func (s *Select) all() bool {
 }
 
 // want returns what a file's index can help with.
-func (s *Select) want() flogfile.Want {
-	var w flogfile.Want
+func (s *Select) want() flogfile.Selection {
+	var w flogfile.Selection
 	if s == nil || s.whole() && s.Last == 0 {
 		return w
 	}

@@ -91,8 +91,8 @@ func incidentFile(path string) string {
 type sources struct {
 	names    []string
 	in       io.Reader // standard input
-	want     flogfile.Want
-	any      bool // as flogfile.Reader.Any
+	want     flogfile.Selection
+	any      bool // as flogfile.Reader.AnyJSON
 	progress *Progress
 	damages  []error // of files that could not be read whole, or at all
 }
@@ -104,10 +104,10 @@ func (s *sources) open(name string) (*flogfile.Reader, error) {
 	if name == "-" {
 		r, err = flogfile.NewReader(s.in, "-")
 	} else {
-		r, err = flogfile.OpenWant(name, s.want)
+		r, err = flogfile.OpenSelected(name, s.want)
 	}
 	if err == nil {
-		r.Any = s.any
+		r.AnyJSON = s.any
 		s.progress.add(r)
 	}
 	return r, err

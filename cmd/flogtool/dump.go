@@ -98,7 +98,7 @@ func fileErrors(cmd *cobra.Command, err error) error {
 		}
 		return last
 	}
-	if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+	if _, ok := errors.AsType[*flogfile.FormatError](err); ok {
 		return foreign(cmd.ErrOrStderr(), cmd.Name(), err)
 	}
 	if errors.Is(err, cmd.Context().Err()) && cmd.Context().Err() != nil {

@@ -90,7 +90,7 @@ func asPython(t *testing.T, output, file string) string {
 		if err != nil {
 			return b.String() + output
 		}
-		if raw, ok := l.RawOuter("header"); ok {
+		if raw, ok := l.RawWrapper("header"); ok {
 			whole, err := event.ParseJSON(l.Raw)
 			if err != nil {
 				t.Fatal(err)

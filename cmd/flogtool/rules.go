@@ -206,7 +206,7 @@ func newRulesExplainCommand() *cobra.Command {
 			}
 			inc, err := classify.Open(files[0])
 			if err != nil {
-				if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+				if _, ok := errors.AsType[*flogfile.FormatError](err); ok {
 					return foreign(cmd.ErrOrStderr(), "rules explain", err)
 				}
 				return err

@@ -47,7 +47,7 @@ var frameDecoder = sync.OnceValue(func() *zstd.Decoder {
 })
 
 // openFrames returns a Reader of the wanted frames of f, nil if f has no index.
-func openFrames(f *os.File, name string, want Want) *Reader {
+func openFrames(f *os.File, name string, want Selection) *Reader {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
 		return nil

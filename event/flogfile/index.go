@@ -239,17 +239,17 @@ func parseIndex(data []byte) *index {
 	return x
 }
 
-// Want says which events are wanted of a file. A Reader may pass over others if
+// Selection says which events are wanted of a file. A Reader may pass over others if
 // that spares it work, and need not; headers and damage it never passes over.
 // The zero value wants all.
-type Want struct {
+type Selection struct {
 	Since, Until float64     // seconds since 1970, both included; 0 is no bound
 	Level        event.Level // this and above; 0 is all
 	Facility     string      // it and its dotted children; "" is all
 }
 
 // match reports whether frame f may have what is wanted.
-func (w *Want) match(f *frameInfo, facilities []bool) bool {
+func (w *Selection) match(f *frameInfo, facilities []bool) bool {
 	if f.flags != 0 {
 		return true
 	}
@@ -266,7 +266,7 @@ func (w *Want) match(f *frameInfo, facilities []bool) bool {
 }
 
 // selected returns the places of the frames that may have what is wanted.
-func (x *index) selected(w Want) []int {
+func (x *index) selected(w Selection) []int {
 	facilities := make([]bool, len(x.facilities))
 	for i, name := range x.facilities {
 		facilities[i] = event.Match(w.Facility, name)

@@ -180,9 +180,9 @@ func (l *Line) Plain() bool { return l.plain }
 // not allocated again.
 func (l *Line) Intern(text []byte) string { return l.texts.get(text) }
 
-// RawOuter returns the JSON of the wrapper's key: from, rx_time, d, header or
+// RawWrapper returns the JSON of the wrapper's key: from, rx_time, d, header or
 // another.
-func (l *Line) RawOuter(key string) (value []byte, ok bool) { return l.find(l.outer, key) }
+func (l *Line) RawWrapper(key string) (value []byte, ok bool) { return l.find(l.outer, key) }
 
 // Get returns the value of the event's field key, decoding only that.
 func (l *Line) Get(key string) (value any, ok bool) {

@@ -22,12 +22,12 @@ const (
 // other. Memory is bounded by a block, or by the longest line. It serves one
 // goroutine at a time.
 type Reader struct {
-	// Any makes lines that hold JSON but no object count as lines too, without a
+	// AnyJSON makes lines that hold JSON but no object count as lines too, without a
 	// Kind. It is set before the first line is read.
-	Any bool
+	AnyJSON bool
 
 	name   string
-	src    *source
+	src    *input
 	frames *frameReader // in place of src, for a file with an index
 	block  Block        // being read by Next
 	line   Line
@@ -48,21 +48,21 @@ type Block struct {
 	Number int   // of its first line
 	Offset int64 // of its first byte in the (decompressed) file
 
-	any   bool   // as Reader.Any
+	any   bool   // as Reader.AnyJSON
 	frame *frame // of which Data is to be made, so that each worker does it for itself
 }
 
 // DamageError says what of a file could not be read. All that could was returned
 // before it.
 type DamageError struct {
-	Name   string // of the file
-	Line   int    // the first line with something wrong; 0 if none is known
-	Offset int64  // of its first byte in the (decompressed) file
-	Msg    string // what is wrong with it
-	Lines  int    // how many lines could not be read
-	Bytes  int64  // how many bytes they have
-	Odd    int    // how many lines were used though something in them is wrong
-	Cut    string // set if the file ends too early or its compression is damaged: what is known of the rest
+	Name       string // of the file
+	Line       int    // the first line with something wrong; 0 if none is known
+	Offset     int64  // of its first byte in the (decompressed) file
+	Msg        string // what is wrong with it
+	Lines      int    // how many lines could not be read
+	Bytes      int64  // how many bytes they have
+	Incomplete int    // how many lines were used though something in them is wrong
+	Truncated  string // set if the file ends too early or its compression is damaged: what is known of the rest
 }
 
 func (e *DamageError) Error() string {
@@ -75,13 +75,13 @@ func (e *DamageError) Error() string {
 		fmt.Fprintf(&b, "; %d lines (%d bytes) are missing", e.Lines, e.Bytes)
 	}
 	switch {
-	case e.Odd == 1:
+	case e.Incomplete == 1:
 		b.WriteString("; 1 line is incomplete")
-	case e.Odd > 1:
-		fmt.Fprintf(&b, "; %d lines are incomplete", e.Odd)
+	case e.Incomplete > 1:
+		fmt.Fprintf(&b, "; %d lines are incomplete", e.Incomplete)
 	}
-	if e.Cut != "" {
-		fmt.Fprintf(&b, "; %s", e.Cut)
+	if e.Truncated != "" {
+		fmt.Fprintf(&b, "; %s", e.Truncated)
 	}
 	return b.String()
 }
@@ -91,10 +91,10 @@ func (e *DamageError) AddLost(l *Line, msg string) {
 	e.add(l.Number, l.Offset, int64(len(l.Raw))+1, msg)
 }
 
-// AddOdd notes that something is wrong with a line that can be used.
-func (e *DamageError) AddOdd(l *Line, msg string) {
+// AddIncomplete notes that something is wrong with a line that can be used.
+func (e *DamageError) AddIncomplete(l *Line, msg string) {
 	e.first(l.Number, l.Offset, msg)
-	e.Odd++
+	e.Incomplete++
 }
 
 func (e *DamageError) add(line int, offset, size int64, msg string) {
@@ -114,44 +114,44 @@ func (e *DamageError) Merge(d *DamageError) {
 	e.first(d.Line, d.Offset, d.Msg)
 	e.Lines += d.Lines
 	e.Bytes += d.Bytes
-	e.Odd += d.Odd
+	e.Incomplete += d.Incomplete
 }
 
-// ForeignError says that a file is no flog file.
-type ForeignError struct {
-	Name string
-	Kind ForeignKind
+// FormatError says that a file is no flog file.
+type FormatError struct {
+	Name   string
+	Format Format
 }
 
-// ForeignKind is what a file seems to be that is no flog file.
-type ForeignKind int
+// Format is what a file seems to be that is no flog file.
+type Format int
 
 const (
-	Foreign       ForeignKind = iota // anything
-	ForeignPickle                    // of a Foolscap before 0.13: reading it would run code in it
-	ForeignFURL                      // a file with a FURL
-	ForeignBzip2                     // bzip2 data in a file not named .bz2
+	FormatUnknown Format = iota // anything
+	FormatPickle                // of a Foolscap before 0.13: reading it would run code in it
+	FormatFURL                  // a file with a FURL
+	FormatBzip2                 // bzip2 data in a file not named .bz2
 )
 
-func (e *ForeignError) Error() string {
-	switch e.Kind {
-	case ForeignPickle:
+func (e *FormatError) Error() string {
+	switch e.Format {
+	case FormatPickle:
 		return fmt.Sprintf("%s: a pickle-based flogfile of foolscap 0.12.7 or earlier: reading it could run code in it", e.Name)
-	case ForeignFURL:
+	case FormatFURL:
 		return fmt.Sprintf("%s: a FURL file, not a flogfile: use 'flogtool tail %s'", e.Name, e.Name)
-	case ForeignBzip2:
+	case FormatBzip2:
 		return fmt.Sprintf("%s: compressed by bzip2: rename it to %s.bz2", e.Name, e.Name)
 	}
 	return fmt.Sprintf("%s: not a flogfile: it does not begin with %q", e.Name, strings.TrimSuffix(Magic, "\n"))
 }
 
 // Open opens the flog file at path. The error is of package os, a
-// [*ForeignError], or a [*DamageError].
-func Open(path string) (*Reader, error) { return OpenWant(path, Want{}) }
+// [*FormatError], or a [*DamageError].
+func Open(path string) (*Reader, error) { return OpenSelected(path, Selection{}) }
 
-// OpenWant is Open for a caller that wants some events only: what of a file with
+// OpenSelected is Open for a caller that wants some events only: what of a file with
 // an index has none of them is not read.
-func OpenWant(path string, want Want) (*Reader, error) {
+func OpenSelected(path string, want Selection) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -176,9 +176,9 @@ func OpenWant(path string, want Want) (*Reader, error) {
 // its content says which. The name is for messages, and tells whether bzip2 data
 // is expected: the original goes by the suffix alone. A src whose method
 // Interactive returns true gives lines as they come. Close does not close src.
-// The error is a [*ForeignError], a [*DamageError], or that of reading src.
+// The error is a [*FormatError], a [*DamageError], or that of reading src.
 func NewReader(src io.Reader, name string) (*Reader, error) {
-	s, err := openSource(src, name)
+	s, err := openInput(src, name)
 	if err != nil {
 		return nil, err
 	}
@@ -191,26 +191,26 @@ func NewReader(src io.Reader, name string) (*Reader, error) {
 	case s.compressed != "" && s.broken():
 		// A damaged block gives bytes that are not those stored.
 		s.Close()
-		r.damage.Line, r.damage.Msg, r.damage.Cut = 1, "nothing can be read", s.describe(s.err)
+		r.damage.Line, r.damage.Msg, r.damage.Truncated = 1, "nothing can be read", s.describe(s.err)
 		return nil, &r.damage
 	case err != nil && err != io.EOF && len(head) == 0:
 		s.Close()
 		return nil, err
 	}
 	s.Close()
-	return nil, &ForeignError{Name: name, Kind: foreignKind(head, name)}
+	return nil, &FormatError{Name: name, Format: formatOf(head, name)}
 }
 
-func foreignKind(head []byte, name string) ForeignKind {
+func formatOf(head []byte, name string) Format {
 	switch {
 	case bytes.HasPrefix(head, []byte("(dp0")):
-		return ForeignPickle
+		return FormatPickle
 	case bytes.HasPrefix(head, []byte("pb:")):
-		return ForeignFURL
+		return FormatFURL
 	case bytes.HasPrefix(head, []byte("BZh")):
-		return ForeignBzip2
+		return FormatBzip2
 	}
-	return Foreign
+	return FormatUnknown
 }
 
 // Name returns the name given to Open or NewReader.
@@ -224,16 +224,16 @@ func (r *Reader) Close() error {
 	return r.src.Close()
 }
 
-// Compressed returns the bytes read so far as they are stored, for a progress
+// BytesRead returns the bytes read so far as they are stored, for a progress
 // bar; it may be called while another goroutine reads.
-func (r *Reader) Compressed() int64 {
+func (r *Reader) BytesRead() int64 {
 	if r.frames != nil {
 		return r.frames.used.Load()
 	}
 	return r.src.stored.Load()
 }
 
-// Size returns the bytes as they are stored, of what Compressed counts; 0 if that
+// Size returns the bytes as they are stored, of what BytesRead counts; 0 if that
 // is not known.
 func (r *Reader) Size() int64 {
 	if r.frames != nil {
@@ -269,7 +269,7 @@ func (r *Reader) NextBlock(b *Block) error {
 // read is NextBlock without the error: false at the end, for which see end. It
 // does not touch damage.
 func (r *Reader) read(b *Block) bool {
-	b.any = r.Any
+	b.any = r.AnyJSON
 	if r.frames != nil {
 		if !r.frames.next(b) {
 			r.err = io.EOF
@@ -322,7 +322,7 @@ func (r *Reader) read(b *Block) bool {
 	if r.err != nil && len(buf) == 0 {
 		return false
 	}
-	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.Any}
+	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.AnyJSON}
 	r.offset += int64(len(buf))
 	r.number += bytes.Count(buf, []byte{'\n'})
 	return true
@@ -355,7 +355,7 @@ func (r *Reader) end() error {
 		if r.damage.Line == 0 {
 			r.damage.Line, r.damage.Offset, r.damage.Msg = r.number, r.offset, "the file ends too early"
 		}
-		r.damage.Cut = r.src.describe(r.err)
+		r.damage.Truncated = r.src.describe(r.err)
 	}
 	if r.damage.Line != 0 {
 		return &r.damage
@@ -391,7 +391,7 @@ func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
 				return line, nil
 			}
 		}
-		damage.add(line.Number, line.Offset, int64(size), why(raw))
+		damage.add(line.Number, line.Offset, int64(size), reason(raw))
 	}
 	return nil, io.EOF
 }
@@ -408,7 +408,7 @@ func (b Block) Lines(line *Line, damage *DamageError, yield func(*Line) bool) {
 }
 
 // why says what is wrong with a line that is no JSON object.
-func why(raw []byte) string {
+func reason(raw []byte) string {
 	if len(raw) == 0 {
 		return "an empty line"
 	}

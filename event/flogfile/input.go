@@ -14,8 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// source is the content of a file without its compression.
-type source struct {
+// input is the content of a file without its compression.
+type input struct {
 	in          *bufio.Reader // of the stored bytes
 	br          *bufio.Reader // of the decompressed bytes
 	compressed  string        // the compression's name, "" if there is none
@@ -39,11 +39,11 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openSource finds the compression of src by its first bytes. Data of bzip2
+// openInput finds the compression of src by its first bytes. Data of bzip2
 // under a name without its suffix is left as it is, since the original refuses
 // it; a pipe has no suffix to go by.
-func openSource(src io.Reader, name string) (*source, error) {
-	s := &source{}
+func openInput(src io.Reader, name string) (*input, error) {
+	s := &input{}
 	if f, ok := src.(*os.File); ok {
 		if st, err := f.Stat(); err == nil {
 			s.size = st.Size()
@@ -67,7 +67,7 @@ func openSource(src io.Reader, name string) (*source, error) {
 		s.br = bufio.NewReader(errReader{io.ErrUnexpectedEOF})
 	case strings.HasPrefix(magic, "BZh") && (suffix(".bz2") || suffix(".tmp") || s.interactive || name == "-"):
 		s.compressed = "bzip2"
-		s.br = bufio.NewReaderSize(&bzip2Source{r: bzip2.NewReader(stored)}, 64<<10)
+		s.br = bufio.NewReaderSize(&bzip2Input{r: bzip2.NewReader(stored)}, 64<<10)
 	case isZstd(magic):
 		s.compressed = "zstd"
 		s.zr, err = zstd.NewReader(stored, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
@@ -98,14 +98,14 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-// bzip2Source takes what follows the last whole stream for the end, as the
+// bzip2Input takes what follows the last whole stream for the end, as the
 // original does.
-type bzip2Source struct {
+type bzip2Input struct {
 	r   io.Reader
 	any bool
 }
 
-func (s *bzip2Source) Read(p []byte) (int, error) {
+func (s *bzip2Input) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.any = s.any || n > 0
 	if structural, ok := errors.AsType[bzip2.StructuralError](err); ok && s.any && strings.Contains(string(structural), "continuation") {
@@ -114,24 +114,24 @@ func (s *bzip2Source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *source) Read(p []byte) (int, error) { return s.br.Read(p) }
+func (s *input) Read(p []byte) (int, error) { return s.br.Read(p) }
 
-func (s *source) peek(n int) ([]byte, error) { return s.br.Peek(n) }
+func (s *input) peek(n int) ([]byte, error) { return s.br.Peek(n) }
 
 // broken reports whether the compressed data is damaged near its start.
-func (s *source) broken() bool {
+func (s *input) broken() bool {
 	_, err := io.CopyN(io.Discard, s.br, 1<<20)
 	s.err = err
 	return err != nil && err != io.EOF
 }
 
-func (s *source) discard(n int) { s.br.Discard(n) } // of what peek has read
+func (s *input) discard(n int) { s.br.Discard(n) } // of what peek has read
 
 // used returns how many of the stored bytes were used.
-func (s *source) used() int64 { return s.stored.Load() - int64(s.in.Buffered()) }
+func (s *input) used() int64 { return s.stored.Load() - int64(s.in.Buffered()) }
 
 // describe says what is known of the rest of a file whose content ended with err.
-func (s *source) describe(err error) string {
+func (s *input) describe(err error) string {
 	what := err.Error()
 	switch {
 	case s.compressed == "":
@@ -147,7 +147,7 @@ func (s *source) describe(err error) string {
 	return what + ": how much is missing cannot be known"
 }
 
-func (s *source) Close() error {
+func (s *input) Close() error {
 	if s.zr != nil {
 		s.zr.Close()
 	}
