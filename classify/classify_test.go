@@ -274,8 +274,8 @@ func TestOpen(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"flogs/01-levels.flog":                  "not an incident: its header, of type \"log-file-observer\"",
-		"damaged/odd-incident-no-trigger.flog":  "names no trigger",
-		"damaged/odd-headerless.flog":           "its first line is no header",
+		"damaged/odd-incident-no-trigger.flog":  "has no trigger",
+		"damaged/odd-headerless.flog":           "its first line is not a header",
 		"damaged/bad-furl.flog":                 "a FURL file",
 		"damaged/bad-truncated-mid-header.flog": "cut off",
 		"nosuch":                                "no such file",

@@ -17,181 +17,29 @@ import (
 
 // This file finds conditions that can never hold, such as level > 40 && level < 10.
 //
-// For each value that a condition compares with constants it computes the set of
-// values for which the condition can hold: a number range, a set of texts. The set
-// is too large where the condition says something that this file does not
-// understand, and never too small: an empty set proves that no event meets the
-// condition.
-
-// values is a set of values that an expression can have.
-type values struct {
-	whole   bool   // numbers are whole
-	numbers []span // ascending and disjoint
-	texts   texts
-	others  bool // some of nil, true, false, NaN, lists and maps
-}
-
-// span is a range of numbers.
-type span struct {
-	min, max         float64 // may be infinite
-	minOpen, maxOpen bool    // the end does not belong to the range
-}
-
-// texts is a set of texts: those of list, or all except those of list.
-type texts struct {
-	except bool
-	list   []string
-}
-
-var (
-	allNumbers = []span{{min: math.Inf(-1), max: math.Inf(1)}}
-	allTexts   = texts{except: true}
-	allValues  = values{numbers: allNumbers, texts: allTexts, others: true}
-)
-
-func (v values) empty() bool {
-	return len(v.numbers) == 0 && !v.texts.except && len(v.texts.list) == 0 && !v.others
-}
-
-// and returns the values that are in both sets.
-func (v values) and(w values) values {
-	out := values{whole: v.whole || w.whole, others: v.others && w.others, texts: v.texts.and(w.texts)}
-	for _, a := range v.numbers {
-		for _, b := range w.numbers {
-			s := a.and(b)
-			if out.whole {
-				s = s.rounded()
-			}
-			if !s.empty() {
-				out.numbers = append(out.numbers, s)
-			}
-		}
-	}
-	return out
-}
-
-// or returns the values that are in one of the sets.
-func (v values) or(w values) values {
-	out := values{whole: v.whole && w.whole, others: v.others || w.others, texts: v.texts.or(w.texts)}
-	spans := slices.Concat(v.numbers, w.numbers)
-	slices.SortFunc(spans, func(a, b span) int {
-		switch {
-		case a.min != b.min:
-			return cmp.Compare(a.min, b.min)
-		case a.minOpen == b.minOpen:
-			return 0
-		case b.minOpen:
-			return -1
-		}
-		return 1
-	})
-	for _, s := range spans {
-		if last := len(out.numbers) - 1; last >= 0 && !out.numbers[last].before(s) {
-			if l := &out.numbers[last]; s.max > l.max || s.max == l.max && !s.maxOpen {
-				l.max, l.maxOpen = s.max, s.maxOpen
-			}
-			continue
-		}
-		out.numbers = append(out.numbers, s)
-	}
-	return out
-}
-
-// not returns the values that are not in v. The others are always in it, also if
-// they are in v: those that equal nil are in v, say, and those that do not are here.
-func (v values) not() values {
-	out := values{texts: v.texts.not(), others: true}
-	gap := span{min: math.Inf(-1)}
-	for _, s := range v.numbers {
-		gap.max, gap.maxOpen = s.min, !s.minOpen
-		if !math.IsInf(s.min, -1) && !gap.empty() {
-			out.numbers = append(out.numbers, gap)
-		}
-		gap = span{min: s.max, minOpen: !s.maxOpen}
-	}
-	gap.max, gap.maxOpen = math.Inf(1), false
-	if !math.IsInf(gap.min, 1) {
-		out.numbers = append(out.numbers, gap)
-	}
-	return out
-}
-
-func (s span) and(t span) span {
-	if t.min > s.min || t.min == s.min && t.minOpen {
-		s.min, s.minOpen = t.min, t.minOpen
-	}
-	if t.max < s.max || t.max == s.max && t.maxOpen {
-		s.max, s.maxOpen = t.max, t.maxOpen
-	}
-	return s
-}
-
-func (s span) empty() bool { return s.min > s.max || s.min == s.max && (s.minOpen || s.maxOpen) }
-
-// before reports whether s ends before t begins, with a number between them that
-// is in neither.
-func (s span) before(t span) bool { return s.max < t.min || s.max == t.min && s.maxOpen && t.minOpen }
-
-// rounded returns s from its first whole number to its last.
-func (s span) rounded() span {
-	if !math.IsInf(s.min, 0) {
-		first := math.Ceil(s.min)
-		if first == s.min && s.minOpen {
-			first++
-		}
-		s.min, s.minOpen = first, false
-	}
-	if !math.IsInf(s.max, 0) {
-		last := math.Floor(s.max)
-		if last == s.max && s.maxOpen {
-			last--
-		}
-		s.max, s.maxOpen = last, false
-	}
-	return s
-}
-
-func (t texts) has(s string) bool { return slices.Contains(t.list, s) != t.except }
-
-func (t texts) and(u texts) texts {
-	switch {
-	case t.except && u.except:
-		return texts{except: true, list: slices.Concat(t.list, u.list)}
-	case t.except:
-		t, u = u, t
-	}
-	out := texts{}
-	for _, s := range t.list {
-		if u.has(s) {
-			out.list = append(out.list, s)
-		}
-	}
-	return out
-}
-
-func (t texts) not() texts { return texts{except: !t.except, list: t.list} }
-
-func (t texts) or(u texts) texts { return t.not().and(u.not()).not() }
+// For each expression that a condition compares with constants, it computes the set
+// of values for which the condition can hold: ranges of numbers and texts. The set may
+// be too large, since not every condition is understood, but never too small. An empty
+// set proves that no event meets the condition.
 
 // fact says which values an expression can have where a condition holds.
 type fact struct {
-	values values
+	values valueSet
 	parts  []part // that the condition has
 	local  bool   // the expression depends on the element of a loop
 }
 
-// part is a part of a condition, by itself.
+// part is one part of a condition, such as a comparison.
 type part struct {
 	text   string
-	values values
+	values valueSet // for which this part alone holds
 }
 
-// facts are what is known of expressions, by their text. They do not change.
+// facts holds a fact for each expression, by the expression's text. It is not modified.
 type facts map[string]fact
 
-// and returns what is known where the conditions of both hold. It leaves out
-// expressions for which they contradict each other, and reports whether there are
-// none.
+// and returns the facts where the conditions of both hold. If they contradict each
+// other about an expression, it leaves that out and ok is false.
 func (f facts) and(g facts) (both facts, ok bool) {
 	if len(g) == 0 {
 		return f, true
@@ -213,7 +61,7 @@ func (f facts) and(g facts) (both facts, ok bool) {
 	return both, ok
 }
 
-// or returns what is known where the conditions of one of them hold.
+// or returns the facts where the conditions of f or those of g hold.
 func (f facts) or(g facts) facts {
 	out := make(facts)
 	for name, a := range f {
@@ -254,16 +102,16 @@ func described(parts []part, with string) string {
 
 // comparison is a comparison of an expression with constants.
 type comparison struct {
-	name  string // the text of the expression
-	local bool   // it depends on the element of a loop
-	all   values // that the expression can have
+	name  string   // the text of the expression
+	local bool     // it depends on the element of a loop
+	all   valueSet // that the expression can have
 	op    string
-	text  string // of the constants
-	holds values // for which the comparison holds
-	fails values // for which it does not
+	text  string   // of the constants
+	holds valueSet // for which the comparison holds
+	fails valueSet // for which it does not
 }
 
-// fact returns what is known where the comparison holds, or where it does not.
+// fact returns the fact where the comparison holds, or where it fails.
 func (c *comparison) fact(holds bool) fact {
 	p := part{c.op + " " + c.text, c.holds}
 	if !holds {
@@ -309,7 +157,7 @@ func compared(n ast.Node) (*comparison, bool) {
 			if !ok {
 				return nil, false
 			}
-			c.holds = values{numbers: []span{beyond(c.op, number)}}
+			c.holds = valueSet{numbers: []span{beyond(c.op, number)}}
 			c.fails = c.holds.not()
 		}
 	} else {
@@ -344,12 +192,11 @@ func isLocal(n ast.Node) bool {
 	return slices.ContainsFunc(children(n), isLocal)
 }
 
-// maxExact bounds the numbers that are compared: up to it float64 is exact, and
-// a comparison of a whole number with a fraction is too.
+// maxExact bounds the constants that are understood. Below it every whole number is a
+// float64, and comparing a whole number with a fraction is exact.
 const maxExact = 1 << 53
 
-// constant returns the value of n, which is a float64 for all numbers; false if
-// it is not known before an event is.
+// constant returns the value of n if that is a constant; every number is a float64.
 func constant(n ast.Node) (value any, ok bool) {
 	switch n := n.(type) {
 	case *ast.NilNode:
@@ -366,7 +213,7 @@ func constant(n ast.Node) (value any, ok bool) {
 		level, ok := event.ParseLevel(n.Value)
 		return float64(level), ok && n.Value == level.String()
 	case *ast.UnaryNode:
-		if v, _ := constant(n.Node); n.Operator == "-" {
+		if v, ok := constant(n.Node); ok && n.Operator == "-" {
 			f, ok := v.(float64)
 			return -f, ok
 		}
@@ -375,14 +222,14 @@ func constant(n ast.Node) (value any, ok bool) {
 }
 
 // equal returns the values that equal a constant.
-func equal(constant any) values {
+func equal(constant any) valueSet {
 	switch c := constant.(type) {
 	case float64:
-		return values{numbers: []span{{min: c, max: c}}}
+		return valueSet{numbers: []span{{min: c, max: c}}}
 	case string:
-		return values{texts: texts{list: []string{c}}}
+		return valueSet{texts: textSet{list: []string{c}}}
 	}
-	return values{others: true}
+	return valueSet{others: true}
 }
 
 // beyond returns the numbers for which the comparison with a number holds.
@@ -398,14 +245,14 @@ func beyond(op string, number float64) span {
 }
 
 // possible returns the values that an expression of n's type can have.
-func possible(n ast.Node) values {
+func possible(n ast.Node) valueSet {
 	switch nature := n.Nature(); {
 	case nature.IsInteger:
-		return values{whole: true, numbers: allNumbers}
+		return valueSet{whole: true, numbers: allNumbers}
 	case nature.IsFloat:
-		return values{numbers: allNumbers, others: true}
+		return valueSet{numbers: allNumbers, others: true}
 	case nature.IsString():
-		return values{texts: allTexts}
+		return valueSet{texts: allTexts}
 	}
 	return allValues
 }
@@ -431,8 +278,7 @@ func findContradictions(source string) []warning {
 	return slices.CompactFunc(c.found, func(a, b warning) bool { return a.at == b.at })
 }
 
-// visit looks at n where the facts in known hold, and where only the value want
-// of n matters.
+// visit checks n where known holds. want is the value of n that makes a difference.
 func (c *contradictions) visit(n ast.Node, known facts, want bool) {
 	switch n := n.(type) {
 	case *ast.UnaryNode:
@@ -450,7 +296,7 @@ func (c *contradictions) visit(n ast.Node, known facts, want bool) {
 			c.visit(n.Right, known, want)
 			return
 		case joins(n, !want):
-			c.all(n, nil, true) // what never holds need not be negated
+			c.all(n, nil, true) // negating what never holds cannot be meant either
 			return
 		}
 		if cmp, ok := compared(n); ok {
@@ -473,10 +319,12 @@ func (c *contradictions) visit(n ast.Node, known facts, want bool) {
 		}
 		return
 	case *ast.BuiltinNode:
-		if predicate, ok := n.Arguments[len(n.Arguments)-1].(*ast.PredicateNode); ok && want && (n.Name == "any" || n.Name == "one") {
-			c.visit(n.Arguments[0], nil, true)
-			c.visit(predicate.Node, outside(known), true)
-			return
+		if len(n.Arguments) == 2 && want && (n.Name == "any" || n.Name == "one") {
+			if predicate, ok := n.Arguments[1].(*ast.PredicateNode); ok {
+				c.visit(n.Arguments[0], nil, true)
+				c.visit(predicate.Node, outside(known), true)
+				return
+			}
 		}
 	}
 	for _, child := range children(n) {
@@ -484,9 +332,9 @@ func (c *contradictions) visit(n ast.Node, known facts, want bool) {
 	}
 }
 
-// all looks at conditions that n joins and that must all have the value want.
+// all checks the conditions that n joins, which must all have the value want.
 func (c *contradictions) all(n ast.Node, known facts, want bool) {
-	// Those that hold in one way only come first, since they limit the others.
+	// Conditions without alternatives come first, since they limit the others.
 	var one, several []ast.Node
 	for _, n := range joined(n, want) {
 		if isAlternative(n, want) {
@@ -537,7 +385,7 @@ func isAlternative(n ast.Node, want bool) bool {
 
 func isNot(n *ast.UnaryNode) bool { return n.Operator == "!" || n.Operator == "not" }
 
-// implied returns what is known where the condition n has the value want.
+// implied returns the facts where the condition n has the value want.
 func implied(n ast.Node, want bool) facts {
 	switch n := n.(type) {
 	case *ast.UnaryNode:
@@ -569,15 +417,15 @@ func implied(n ast.Node, want bool) facts {
 	return nil
 }
 
-// outside returns the facts in known that also hold within a loop: all except
-// those about the element of a loop around it.
+// outside returns the facts in known that also hold in an inner loop: all except those
+// about the element of the outer loop.
 func outside(known facts) facts {
 	out := maps.Clone(known)
 	maps.DeleteFunc(out, func(_ string, f fact) bool { return f.local })
 	return out
 }
 
-// check warns if the comparison cannot have the value want where known holds.
+// check adds a warning if the comparison cannot have the value want where known holds.
 func (c *contradictions) check(n ast.Node, comparison *comparison, known facts, want bool) {
 	now := comparison.fact(want)
 	parts := now.parts

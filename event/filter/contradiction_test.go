@@ -122,7 +122,7 @@ func TestNoContradictions(t *testing.T) {
 		`any(events, let x = .level; x > 40) && any(events, let x = .level; x < 10)`,
 		// Beyond 2^53 whole numbers and fractions do not compare exactly.
 		`num > 9007199254740992 && num < 9007199254740994`, `num > 18014398509481985 && num <= 18014398509481984.0`,
-		`num >= 9007199254740991 && num <= 9007199254740993`,
+		`num >= 9007199254740991 && num <= 9007199254740993`, `num > -9007199254740994 && num < -9007199254740992`,
 		`level > 40 ? true : level < 10`, `level > num && level < num`, `level > attrs.a && level < attrs.a`,
 		`(level > 40 ? 5 : 15) > 10 && (level > 40 ? 5 : 15) < 20`, `1 in [1, 2] && level > 3`,
 	} {

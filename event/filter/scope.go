@@ -15,35 +15,36 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// Event is an event as expressions see it. Only the fields that an expression
-// names are set.
+// Event is an event in an expression. Only the fields that the expression uses are
+// set.
 type Event struct {
-	Num      int            `expr:"num"`      // -1 if it has none
-	Time     float64        `expr:"time"`     // seconds since 1970, 0 if it has none
-	Level    int            `expr:"level"`    //
-	Message  string         `expr:"message"`  // the text for people: format and args are filled in
-	Facility string         `expr:"facility"` // "" if it has none
-	Umid     string         `expr:"umid"`     // "" if it has none
-	Parent   any            `expr:"parent"`   // number, nil if it has none
-	Failure  string         `expr:"failure"`  // the exception and its traceback, "" if it has none
-	From     string         `expr:"from"`     // who recorded it: a TubID, or the name that its file gives; "" if that is not known
-	Program  string         `expr:"program"`  // the name of the program that recorded it, "" if that is not known
-	Source   *Source        `expr:"source"`   // the log statement; never nil in an expression
+	Num      int            `expr:"num"`      // -1 without one
+	Time     float64        `expr:"time"`     // seconds since 1970, 0 without one
+	Level    int            `expr:"level"`    // OPERATIONAL without one
+	Message  string         `expr:"message"`  // the text for people, with format and args filled in
+	Facility string         `expr:"facility"` // "" without one
+	Umid     string         `expr:"umid"`     // "" without one
+	Parent   any            `expr:"parent"`   // an int, nil without one
+	Failure  string         `expr:"failure"`  // the exception with its traceback, "" without one
+	From     string         `expr:"from"`     // as Origin.From
+	Program  string         `expr:"program"`  // as Origin.Program
+	Source   *Source        `expr:"source"`   // the log statement; never nil if the expression uses it
 	Attrs    map[string]any `expr:"attrs"`    // every field as it is
 
 	ev event.View
 }
 
-// Origin is where an event comes from. Both fields are empty if they are not known.
+// Origin says where an event comes from, which the event itself does not hold.
 type Origin struct {
-	From    string // who recorded the event: a TubID, or the name that its file gives
-	Program string // the program's name
+	From    string // who recorded it: a TubID, or what its file says, such as "local"; "" if unknown
+	Program string // the name of the program that recorded it, "" if unknown
 }
 
-// Source is the place of a log statement, the event's field source: "dir/file.go:12".
+// Source is the place of a log statement in its program. An event has it as text in its
+// field source: "dir/file.go:12".
 type Source struct {
-	File string `expr:"file"` // "" if the event does not say it
-	Line int    `expr:"line"` // 0 if the event does not say it
+	File string `expr:"file"` // "" if the event does not have it
+	Line int    `expr:"line"` // from 1, 0 if the event does not have it
 }
 
 func sourceOf(e event.View) *Source {
@@ -64,8 +65,8 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// eventTypes are the names by which the fields of one event are known at the top
-// level.
+// eventTypes are the types of the names of one event at the top level, and of the
+// functions.
 var eventTypes = types.Map{
 	"num": types.Int, "time": types.Float64, "level": types.Int, "message": types.String, "facility": types.String,
 	"umid": types.String, "parent": types.Any, "failure": types.String,
@@ -78,8 +79,7 @@ var eventTypes = types.Map{
 	nameString: types.TypeOf((func(any) string)(nil)),
 }
 
-// filterNames are all names in a filter, ruleNames those in a rule, where the
-// names of an event speak of the trigger.
+// filterNames are the names in a filter, ruleNames those in a rule.
 var (
 	filterNames = withNames(nil)
 	ruleNames   = withNames(types.Map{
@@ -99,7 +99,7 @@ func withNames(more types.Map) types.Map {
 	return m
 }
 
-// scope is where one goroutine evaluates expressions.
+// scope is what one goroutine needs to evaluate expressions.
 type scope struct {
 	vm    vm.VM
 	env   map[string]any
@@ -139,7 +139,7 @@ func (s *scope) format(e *Event) string {
 	return text
 }
 
-// setEvent sets the names of one event that u uses.
+// setEvent sets those names of an event that u uses.
 func (s *scope) setEvent(u *use, e event.View, origin Origin) {
 	for name := range u.names {
 		switch name {
@@ -156,7 +156,7 @@ func (s *scope) setEvent(u *use, e event.View, origin Origin) {
 	}
 }
 
-// fill sets the fields of x that u uses.
+// fill sets those fields of x that u uses.
 func (x *Event) fill(u *use, e event.View, origin Origin) {
 	*x = Event{ev: e}
 	for name := range u.fields {
@@ -189,7 +189,7 @@ func (x *Event) fill(u *use, e event.View, origin Origin) {
 	}
 }
 
-// fieldOf returns the value of a name that speaks of an event.
+// fieldOf returns the value of a name of an event; false if it is not one.
 func fieldOf(name string, e event.View, origin Origin) (any, bool) {
 	switch name {
 	case "num":
@@ -216,7 +216,7 @@ func fieldOf(name string, e event.View, origin Origin) (any, bool) {
 	return nil, false
 }
 
-// only returns an event with just that field of e.
+// only returns an event with no other field of e than key, unless e is decoded.
 func only(e event.View, key string) event.Event {
 	if whole, ok := e.(*event.Event); ok {
 		return *whole
@@ -263,8 +263,8 @@ func textField(e event.View, key string) string {
 
 func messageOf(e event.View) string { return cut(string(pytext.AppendText(nil, e))) }
 
-// failureOf returns the text of the event's exception: what dump shows, and the
-// traceback if that is more.
+// failureOf returns the text of the event's exception as dump shows it, then the
+// traceback if the event has it.
 func failureOf(e event.View) string {
 	v, ok := e.Get("failure")
 	if !ok || v == nil {
@@ -284,7 +284,7 @@ func failureOf(e event.View) string {
 	return cut(text)
 }
 
-// cut bounds what a text costs those who search it.
+// cut limits the size of a text, and with it the time that searching it takes.
 func cut(s string) string { return s[:min(len(s), maxText)] }
 
 func attrsOf(u *use, e event.View) map[string]any {
@@ -307,7 +307,7 @@ func attrsOf(u *use, e event.View) map[string]any {
 	return m
 }
 
-// plain returns a value of package banana as expr knows values.
+// plain returns a value of package banana as one of the types that expr handles.
 func plain(v any) any {
 	switch v := v.(type) {
 	case int64:
@@ -365,7 +365,8 @@ func plainMap(d event.Dict) map[string]any {
 	return m
 }
 
-// parseDuration reads the argument of before: Go's form, "1m30s".
+// parseDuration returns the duration in s, in Go's form: "1m30s". It panics if s is
+// not one; expr recovers and returns the error.
 func parseDuration(s string) time.Duration {
 	d, err := time.ParseDuration(s)
 	if err != nil {

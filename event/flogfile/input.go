@@ -19,10 +19,10 @@ type input struct {
 	in          *bufio.Reader // of the stored bytes
 	br          *bufio.Reader // of the decompressed bytes
 	compressed  string        // the compression's name, "" if there is none
-	interactive bool          // lines are wanted as they come: a pipe
-	stored      atomic.Int64  // bytes read of what is stored
-	size        int64         // bytes stored, 0 if unknown
-	err         error         // that broken met
+	interactive bool          // a pipe: lines are returned as they come
+	stored      atomic.Int64  // stored bytes that were read
+	size        int64         // stored bytes of the file, 0 if unknown
+	err         error         // of broken
 	zr          *zstd.Decoder
 	file        *os.File
 }
@@ -39,9 +39,9 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openInput finds the compression of src by its first bytes. Data of bzip2
-// under a name without its suffix is left as it is, since the original refuses
-// it; a pipe has no suffix to go by.
+// openInput finds the compression of src from its first bytes. It does not decompress
+// bzip2 data in a file whose name has another suffix, since the original refuses it. A
+// pipe has no name.
 func openInput(src io.Reader, name string) (*input, error) {
 	s := &input{}
 	if f, ok := src.(*os.File); ok {
@@ -98,8 +98,7 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-// bzip2Input takes what follows the last whole stream for the end, as the
-// original does.
+// bzip2Input ignores what follows the last complete stream, as the original does.
 type bzip2Input struct {
 	r   io.Reader
 	any bool
@@ -127,10 +126,10 @@ func (s *input) broken() bool {
 
 func (s *input) discard(n int) { s.br.Discard(n) } // of what peek has read
 
-// used returns how many of the stored bytes were used.
+// used returns how many of the stored bytes were decompressed.
 func (s *input) used() int64 { return s.stored.Load() - int64(s.in.Buffered()) }
 
-// describe says what is known of the rest of a file whose content ended with err.
+// describe says what is known about the rest of a file whose content ended with err.
 func (s *input) describe(err error) string {
 	what := err.Error()
 	switch {

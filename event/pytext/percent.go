@@ -15,25 +15,25 @@ import (
 // mapping is a whole event as the one value of a pattern.
 type mapping struct{ event.View }
 
-// Errors of formatting are not told apart: the pattern is shown for all.
+// errFormat is the only error of formatting: the caller shows the pattern for each.
 var errFormat = errors.New("pytext: format does not fit its values")
 
-// percent is a run of Python's % operator.
+// percent is one evaluation of Python's % operator.
 type percent struct {
 	dst     []byte
 	pattern string
 	pos     int
 
-	named  event.View  // values by name, if there are any
-	raw    rawView     // the same, if their JSON is at hand
-	tuple  event.Tuple // values by position, if the values are a tuple
-	next   int         // of tuple
-	single any         // the one value, if they are not
-	isOne  bool
-	used   bool // the one value
+	named  event.View  // the fields of the one value, nil if it has none
+	raw    rawView     // named, if it is plain JSON, else nil
+	tuple  event.Tuple // the values, if they are a tuple
+	next   int         // index in tuple of the next value
+	single any         // the one value, if they are not a tuple
+	isOne  bool        // they are not a tuple
+	used   bool        // a directive took the one value
 }
 
-// appendPercent appends pattern % values. On an error nothing was appended.
+// appendPercent appends pattern % values. After an error it returns dst unchanged.
 func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 	p := percent{dst: dst, pattern: pattern}
 	switch v := values.(type) {
@@ -63,7 +63,8 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 		}
 	}
 	p.dst = append(p.dst, p.pattern[p.pos:]...)
-	// Surplus values are an error unless the one value is a container.
+	// Values that no directive takes are an error, unless there is one value and it
+	// is a container.
 	if !p.isOne {
 		if p.next < len(p.tuple) {
 			return dst, errFormat
@@ -74,7 +75,7 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 	return p.dst, nil
 }
 
-// dictView is a dict that stands under args.
+// dictView is a dict that an event has as its args.
 type dictView event.Dict
 
 func (d dictView) Get(key string) (any, bool) {
@@ -88,14 +89,14 @@ func (d dictView) Get(key string) (any, bool) {
 
 func (d dictView) Dict() event.Dict { return event.Dict(d) }
 
-// flags are those of a directive.
+// flags are the flags, the width and the precision of a directive.
 type flags struct {
 	alt, zero, left, blank, plus bool
 	width                        int
 	prec                         int // -1 if not given
 }
 
-const maxWidth = 1 << 16 // of a directive: a log line that is wider is an attack
+const maxWidth = 1 << 16 // width and precision, in code points: a hostile pattern asks for more
 
 // take returns the next positional value.
 func (p *percent) take() (any, bool) {
@@ -116,8 +117,8 @@ func (p *percent) take() (any, bool) {
 	return p.single, true
 }
 
-// quick formats what stands in the pattern after a name in the most common
-// cases: %(name)s of a text or a whole number, %(name)d of a short whole number,
+// quick formats a directive whose name was just read in the most common cases:
+// %(name)s of a text or a short whole number, %(name)d of a short whole number,
 // %(name).Nf. It reports whether it did.
 func (p *percent) quick(name string) bool {
 	value, ok := p.raw.RawField(name)
@@ -133,7 +134,7 @@ func (p *percent) quick(name string) bool {
 		}
 		fallthrough
 	case 'd':
-		// Up to 18 digits are not zero-led and not -0: they are the number's text.
+		// JSON has no leading zeros: up to 18 digits are the text of the number.
 		if len(value) > 18 || value[0] == '-' {
 			return false
 		}
@@ -166,7 +167,8 @@ func (p *percent) peek() byte {
 	return 0
 }
 
-// directive formats the directive whose percent sign was just passed.
+// directive formats the directive whose percent sign was just read; false if it
+// does not fit the values.
 func (p *percent) directive() bool {
 	if p.peek() == '%' {
 		p.pos++
@@ -258,7 +260,7 @@ func (p *percent) name() (string, bool) {
 	return "", false
 }
 
-// size reads a width or a precision: digits, or a star that takes a value.
+// size reads a width or a precision: digits, or a star, which takes the next value.
 func (p *percent) size(hasName bool) (n int, given, ok bool) {
 	if p.peek() == '*' {
 		p.pos++
@@ -352,7 +354,7 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 	return false
 }
 
-// pad appends text padded with blanks to the width, which counts code points.
+// pad appends text, padded with blanks to the width, which is in code points.
 func (p *percent) pad(text []byte, f flags) {
 	fill := 0
 	if f.width > 0 {
@@ -455,7 +457,7 @@ func toFloat(value any) (float64, bool) {
 	return 0, false
 }
 
-// sign is what stands before a number.
+// sign returns the sign of a number, or the blank in its place.
 func (f flags) sign(negative bool) string {
 	switch {
 	case negative:
@@ -487,7 +489,7 @@ func (p *percent) integer(n *big.Int, base int, prefix string, upper bool, f fla
 	p.number(head, digits, f)
 }
 
-// number appends a number: zeros fill between its head and its digits.
+// number appends a number. Zeros that pad it follow its head: sign and prefix.
 func (p *percent) number(head string, digits []byte, f flags) {
 	text := []byte(head)
 	if f.zero && !f.left {
@@ -542,8 +544,8 @@ func (p *percent) float(v float64, conversion byte, f flags) {
 	p.number(head, digits, f)
 }
 
-// general formats v >= 0 to prec significant digits as %g: with an exponent if
-// it is below -4 or from prec, and without trailing zeros unless alt is set.
+// general formats v >= 0 as %g to prec significant digits: with an exponent that is
+// below -4 or at least prec, and without trailing zeros unless alt is set.
 func general(v float64, prec int, alt bool) []byte {
 	sci := strconv.AppendFloat(nil, v, 'e', prec-1, 64)
 	mark := strings.LastIndexByte(string(sci), 'e')
@@ -555,8 +557,8 @@ func general(v float64, prec int, alt bool) []byte {
 	return trimZeros(strconv.AppendFloat(nil, v, 'f', prec-1-exp, 64), alt)
 }
 
-// trimZeros removes the zeros that end a fraction; if keep is set, it keeps them
-// and sees to it that there is a point.
+// trimZeros removes the zeros at the end of a fraction. If keep is set, it keeps them
+// and adds a point if there is none.
 func trimZeros(digits []byte, keep bool) []byte {
 	point := strings.IndexByte(string(digits), '.')
 	switch {

@@ -9,8 +9,9 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// rawView is an event.View that can give the JSON of a field, and knows that it has
-// no escapes. It spares most values their decoding: see BenchmarkText.
+// rawView is an event.View that holds the JSON of its fields. If it is plain, that
+// is without escapes, most values need no decoding: see BenchmarkText in package
+// event/flogfile.
 type rawView interface {
 	event.View
 	RawField(key string) (value []byte, ok bool)
@@ -20,12 +21,12 @@ type rawView interface {
 
 const failed = " [formatting failed]"
 
-// Format returns the event's text for people. It never fails.
+// Format returns the event's text for people, as [AppendText] appends it.
 func Format(e *event.Event) string { return string(AppendText(nil, e)) }
 
-// AppendText appends the event's text for people: its format filled with its
-// own fields, or its message with args, or its message. It never fails; a lone
-// surrogate is appended as WTF-8.
+// AppendText appends the event's text for people. It is the event's format filled
+// with its own fields; without a format its message filled with its args; without
+// args its message. It never fails.
 func AppendText(dst []byte, e event.View) []byte {
 	if raw, ok := e.(rawView); ok && raw.Plain() {
 		if format, ok := raw.RawField("format"); ok && format[0] == '"' {
@@ -35,7 +36,7 @@ func AppendText(dst []byte, e event.View) []byte {
 	if format, ok := e.Get("format"); ok {
 		pattern, ok := textOf(format)
 		if !ok {
-			// No pattern that could be shown: as the original.
+			// There is no pattern to show. This is what the original shows.
 			message, _ := e.Get("message")
 			text, ok := textOf(message)
 			if !ok {
@@ -55,15 +56,15 @@ func AppendText(dst []byte, e event.View) []byte {
 	}
 	pattern, ok := textOf(message)
 	if !ok {
-		// The original dies here. Message and arguments are shown side by side.
+		// The original raises an exception here.
 		if has {
 			dst = append(AppendStr(dst, message), ' ')
 		}
 		return append(AppendRepr(dst, args), failed...)
 	}
 	if list, ok := args.([]any); ok {
-		// What was a tuple when it was logged. If it does not fit as one, it may
-		// have been a list: one value.
+		// It was a tuple when it was logged, unless it does not fit as one: then
+		// it was a list, one value.
 		if out, err := appendPercent(dst, pattern, event.Tuple(list)); err == nil {
 			return out
 		}
@@ -86,9 +87,8 @@ func appendMessage(dst []byte, message any) []byte {
 	return AppendStr(dst, message)
 }
 
-// textOf returns v as text if it is text or bytes, which are text of a Python 2
-// peer. In files bytes have become an UnJSONable object that has their source
-// form.
+// textOf returns v as text if it is text or bytes, which a Python 2 peer sends for
+// text. A file holds bytes as an UnJSONable object with their source form.
 func textOf(v any) (string, bool) {
 	d, ok := v.(event.Dict)
 	if !ok {
@@ -106,11 +106,11 @@ func textOf(v any) (string, bool) {
 	return text, err == nil
 }
 
-// unquoteBytes reads what stands between the quotes of Python's bytes.
+// unquoteBytes returns the bytes whose source form, without its quotes, is s.
 func unquoteBytes(s string) (string, error) {
 	var b []byte
 	for s != "" {
-		// Of Go's escapes these are a part; both quotes may be escaped.
+		// Python's other escapes are escapes of Go too.
 		if strings.HasPrefix(s, `\'`) || strings.HasPrefix(s, `\"`) {
 			b = append(b, s[1])
 			s = s[2:]

@@ -19,12 +19,12 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// Append appends v, which is of one of the types of package banana, in
-// Python's source form: what repr() returns.
+// Append appends v, a value of one of the types of package banana, in Python's
+// source form: what repr() returns.
 func Append(dst []byte, v any) []byte { return appendRepr(dst, v, 0) }
 
-// AppendStr appends v as Python's str() has it: text as it is, all else as in
-// its source form, except for exceptions, which show their traceback.
+// AppendStr appends what Python's str() returns for v: text unchanged, an exception
+// with its traceback, any other value in its source form.
 func AppendStr(dst []byte, v any) []byte {
 	switch v := v.(type) {
 	case string:
@@ -137,8 +137,8 @@ func appendReprFloat(dst []byte, f float64) []byte {
 	return AppendFloat(dst, f)
 }
 
-// AppendFloat appends the shortest text that reads back as f, which is finite,
-// in Python's form: an exponent below 1e-4 and from 1e16, else always a point.
+// AppendFloat appends f, which is finite, as Python's repr() has it: the shortest text
+// that reads back as f, with an exponent below 1e-4 and from 1e16, else with a point.
 func AppendFloat(dst []byte, f float64) []byte {
 	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
 		return strconv.AppendFloat(dst, f, 'e', -1, 64)
@@ -151,7 +151,8 @@ func AppendFloat(dst []byte, f float64) []byte {
 	return append(dst, ".0"...)
 }
 
-// quoteFor returns the quote Python chooses: single, unless that alone occurs.
+// quoteFor returns the quote that Python chooses for s: a double one if s has single
+// ones and no double one, else a single one.
 func quoteFor[T string | []byte](s T) byte {
 	single, double := false, false
 	for i := range len(s) {
@@ -216,7 +217,7 @@ func appendReprByte(dst []byte, c, quote byte) []byte {
 	return append(dst, c)
 }
 
-// appendEscape appends r as \xNN, \uNNNN or \UNNNNNNNN, the shortest that holds it.
+// appendEscape appends r as \xNN, \uNNNN or \UNNNNNNNN, whichever is the shortest.
 func appendEscape(dst []byte, r rune) []byte {
 	switch {
 	case r < 0x100:

@@ -5,9 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeRune is utf8.DecodeRuneInString for text that may hold lone surrogates
-// in three bytes (WTF-8). A byte that belongs to no character is returned as
-// the surrogate 0xdc00 plus its value.
+// DecodeRune is utf8.DecodeRuneInString for WTF-8. For a byte that is not part of a
+// character it returns the surrogate 0xdc00 plus the byte's value.
 func DecodeRune(s string) (r rune, size int) {
 	r, size = utf8.DecodeRuneInString(s)
 	if r != utf8.RuneError || size > 1 {
@@ -19,7 +18,7 @@ func DecodeRune(s string) (r rune, size int) {
 	return 0xdc00 + rune(s[0]), 1
 }
 
-// AppendRune is utf8.AppendRune that writes a surrogate as WTF-8.
+// AppendRune is utf8.AppendRune for WTF-8.
 func AppendRune(dst []byte, r rune) []byte {
 	if utf16.IsSurrogate(r) {
 		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
