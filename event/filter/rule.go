@@ -50,7 +50,7 @@ func CompileRule(source string) (*Rule, error) {
 func (r *Rule) String() string { return r.source }
 
 // Warnings returns what is allowed in the rule but cannot be meant: a condition
-// that never holds, or a misspelt field. It parses the rule anew for each call.
+// that never holds, or a misspelt field. Each call parses the rule again.
 func (r *Rule) Warnings() []*Error {
 	found := slices.Clone(r.use.warnings)
 	root := r.program.Node() // the optimizer has computed what is constant
