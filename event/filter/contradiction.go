@@ -262,13 +262,13 @@ type contradictions struct {
 	found []warning
 }
 
-// findContradictions returns a warning for each condition in source that can
-// never hold. It returns none for a source that does not compile.
-func findContradictions(source string) []warning {
+// findContradictions returns a warning for each condition in the rule that
+// can never hold. It returns none for a rule that does not compile.
+func findContradictions(expression string) []warning {
 	config := conf.CreateNew()
 	expr.Env(ruleNames)(config)
 	config.Check()
-	tree, err := checker.ParseCheck(source, config)
+	tree, err := checker.ParseCheck(expression, config)
 	if err != nil {
 		return nil
 	}

@@ -86,26 +86,26 @@ func newError(err error) error {
 // Filter is a compiled expression that gives true or false for an event. Several
 // goroutines may use it at once.
 type Filter struct {
-	source  string
-	program *vm.Program
-	use     *use
-	scopes  sync.Pool // of *scope
+	expression string
+	program    *vm.Program
+	use        *use
+	scopes     sync.Pool // of *scope
 }
 
 // Compile compiles a filter: an expression that gives a boolean. The error is an
 // [*Error].
-func Compile(source string) (*Filter, error) {
-	program, use, err := compile(source, filterNames, expr.AsBool())
+func Compile(expression string) (*Filter, error) {
+	program, use, err := compile(expression, filterNames, expr.AsBool())
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{source: source, program: program, use: use}
+	f := &Filter{expression: expression, program: program, use: use}
 	f.scopes.New = func() any { return newScope() }
 	return f, nil
 }
 
 // String returns the expression.
-func (f *Filter) String() string { return f.source }
+func (f *Filter) String() string { return f.expression }
 
 // Uses reports whether the expression uses this name of an event, such as "program".
 func (f *Filter) Uses(name string) bool { return f.use.names[name] || f.use.fields[name] }

@@ -18,7 +18,7 @@ import (
 // memory budget does not count strings, and nothing interrupts an evaluation. So what
 // could grow or loop without end is not in the language, or meter.go limits it.
 const (
-	maxSource     = 16 << 10 // bytes; the parser recurses, and a stack overflow ends the process
+	maxExpression = 16 << 10 // bytes; the parser recurses, and a stack overflow ends the process
 	maxNodes      = 2000
 	maxPredicates = 2 // nested loops over the events of an incident
 	maxLets       = 16
@@ -192,14 +192,14 @@ func present(nodes ...ast.Node) []ast.Node {
 }
 
 // compile checks and compiles an expression over names.
-func compile(source string, names types.Map, options ...expr.Option) (*vm.Program, *use, error) {
-	if len(source) > maxSource {
-		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d bytes, more than the limit of %d", len(source), maxSource)}
+func compile(expression string, names types.Map, options ...expr.Option) (*vm.Program, *use, error) {
+	if len(expression) > maxExpression {
+		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d bytes, more than the limit of %d", len(expression), maxExpression)}
 	}
-	if strings.TrimSpace(source) == "" {
+	if strings.TrimSpace(expression) == "" {
 		return nil, nil, &Error{Line: 1, Column: 1, Msg: "the expression is empty"}
 	}
-	tree, err := parser.Parse(source)
+	tree, err := parser.Parse(expression)
 	if err != nil {
 		return nil, nil, newError(err)
 	}
@@ -212,7 +212,7 @@ func compile(source string, names types.Map, options ...expr.Option) (*vm.Progra
 	if count := countNodes(tree.Node); count > maxNodes {
 		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d parts, more than the limit of %d", count, maxNodes)}
 	}
-	program, err := expr.Compile(source, options...)
+	program, err := expr.Compile(expression, options...)
 	if sources.err != nil { // clearer than the mismatch of types in err
 		err = sources.err.Bind(tree.Source)
 	}

@@ -22,32 +22,32 @@ const maxEvents = 10_000
 // Rule is a compiled expression that gives categories for an incident. Several
 // goroutines may use it at once.
 type Rule struct {
-	source  string
-	program *vm.Program
-	use     *use
+	expression string
+	program    *vm.Program
+	use        *use
 }
 
 // CompileRule compiles a rule: an expression that gives a category, a list of
 // categories, or nil. The error is an [*Error].
-func CompileRule(source string) (*Rule, error) {
-	program, use, err := compile(source, ruleNames, expr.AsAny())
+func CompileRule(expression string) (*Rule, error) {
+	program, use, err := compile(expression, ruleNames, expr.AsAny())
 	if err != nil {
 		return nil, err
 	}
-	r := &Rule{source: source, program: program, use: use}
+	r := &Rule{expression: expression, program: program, use: use}
 	root := program.Node()
 	if t := root.Type(); t != nil {
 		switch t.Kind() {
 		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map, reflect.Pointer:
 			return nil, newError((&file.Error{Location: root.Location(), Message: fmt.Sprintf(
-				"a rule gives a category, a list of categories or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(source)))
+				"a rule gives a category, a list of categories or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(expression)))
 		}
 	}
 	return r, nil
 }
 
 // String returns the expression.
-func (r *Rule) String() string { return r.source }
+func (r *Rule) String() string { return r.expression }
 
 // Warnings returns what is allowed in the rule but cannot be meant: a condition
 // that never holds, or a misspelt field. Each call parses the rule again.
@@ -62,10 +62,10 @@ func (r *Rule) Warnings() []*Error {
 			found = append(found, warning{n.Location(), fmt.Sprintf("the condition is always %v", c.Value)})
 		}
 	}
-	found = append(found, findContradictions(r.source)...)
+	found = append(found, findContradictions(r.expression)...)
 	var out []*Error
 	for _, w := range found {
-		e := newError((&file.Error{Location: w.at, Message: w.msg}).Bind(file.NewSource(r.source)))
+		e := newError((&file.Error{Location: w.at, Message: w.msg}).Bind(file.NewSource(r.expression)))
 		out = append(out, e.(*Error))
 	}
 	return out
@@ -270,7 +270,7 @@ type Clause struct {
 // incident: they show why the rule matches or does not. The error is that of
 // in.Events.
 func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
-	tree, err := parser.Parse(r.source)
+	tree, err := parser.Parse(r.expression)
 	if err != nil {
 		return nil, newError(err)
 	}
