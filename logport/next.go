@@ -105,11 +105,6 @@ func formatOf(a slog.Attr) (string, bool) {
 	return string(f), ok
 }
 
-// cameBack reports whether what is being logged under ctx is what Next was fed.
-func (lp *Logport) cameBack(ctx context.Context) bool {
-	return ctx != nil && ctx.Value(fed{}) == lp
-}
-
 // withoutLoop returns a handler that does what h does and cannot lead back to
 // slog's default: slog's own first default handler writes to package log, which
 // slog.SetDefault turns back to the default handler.
