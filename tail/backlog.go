@@ -1,13 +1,8 @@
 package tail
 
 import (
-	"context"
 	"fmt"
 	"sync"
-
-	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/logport/wire"
-	"github.com/flogtool/flogtool/rpc"
 )
 
 // backlog is what a process had buffered when it was first attached to. While it is
@@ -90,48 +85,4 @@ func (b *backlog) close() ([]*live, error) {
 	}
 	err := t.window.end(func(it *live) error { t.due = append(t.due, it); return nil })
 	return t.due, err
-}
-
-// showBacklog closes the backlog, whose events have all come, and shows what was
-// chosen.
-func (l *follower) showBacklog(ctx context.Context) {
-	due, err := l.backlog.close()
-	if ctx.Err() != nil {
-		return
-	}
-	for _, it := range due {
-		if l.push(ctx, it, true) != nil {
-			return
-		}
-	}
-	if err != nil {
-		l.note("%v", err)
-	}
-}
-
-// awaitBacklog has [follower.showBacklog] called when an original publisher has sent
-// what it had buffered. Such a publisher does not say when; but it sends that to one
-// subscriber after the other, so that the first event of a second subscription comes
-// after the last buffered one of the first. There is one: connecting to the original
-// logs events. The function returned waits for the goroutine to end.
-func (l *follower) awaitBacklog(ctx context.Context, remote *rpc.Remote) (wait func()) {
-	var once sync.Once
-	observer := wire.EventObserver(func(context.Context, *event.Event) error {
-		once.Do(func() { l.showBacklog(ctx) })
-		return nil
-	})
-	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(observer, true))
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		select {
-		case <-pending.Done():
-		case <-ctx.Done():
-			return
-		}
-		var subscription *rpc.Remote
-		if pending.Result(&subscription) == nil {
-			subscription.Send(wire.MethodUnsubscribe, rpc.Args{}) // the buffered events are sent in any case
-		}
-	})
-	return ended.Wait
 }

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
 // TimeMode says how times are shown.
@@ -29,6 +32,56 @@ func ParseTimeMode(name string) (TimeMode, error) {
 		}
 	}
 	return 0, fmt.Errorf("--timestamps= must be one of (short-local, long-local, utc, epoch, relative), not %q", name)
+}
+
+// ParseTime reads a time: RFC 3339, "2006-01-02 15:04:05", a date, a time of
+// today, as dump shows it with -t, seconds since 1970, or relative to now:
+// "-15m", "-2h30m", "-3d". Local times are of now's zone.
+func ParseTime(s string, now time.Time) (float64, error) {
+	if rest, ok := strings.CutPrefix(s, "-"); ok {
+		days := time.Duration(0)
+		if d, after, ok := strings.Cut(rest, "d"); ok {
+			n, err := strconv.Atoi(d)
+			if err != nil {
+				return 0, badTime(s)
+			}
+			days, rest = time.Duration(n)*24*time.Hour, after
+			if rest == "" {
+				rest = "0s"
+			}
+		}
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			return 0, badTime(s)
+		}
+		return flogfile.Seconds(now.Add(-d - days)), nil
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
+		return f, nil
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02_15:04:05.999999999Z07:00", "2006-01-02_15:04:05.999999999-0700",
+		"2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02--15-04-05Z", "2006-01-02",
+	} {
+		loc := now.Location()
+		if strings.HasSuffix(layout, "Z") {
+			loc = time.UTC
+		}
+		if t, err := time.ParseInLocation(layout, s, loc); err == nil {
+			return flogfile.Seconds(t), nil
+		}
+	}
+	for _, layout := range []string{"15:04:05", "15:04"} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			y, m, d := now.Date()
+			return flogfile.Seconds(time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())), nil
+		}
+	}
+	return 0, badTime(s)
+}
+
+func badTime(s string) error {
+	return fmt.Errorf("%q is no time: write RFC 3339 (2026-11-22T16:04:05Z), 2026-11-22 16:04:05, 16:04, seconds since 1970, or -15m", s)
 }
 
 // Clock shows times in one mode. Times come in the order of events, mostly many

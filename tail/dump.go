@@ -1,18 +1,7 @@
-// Package tail shows events: those that files hold, and those of live processes.
-//
-//	files ───────► flogfile ──┐
-//	                          ├──► select ──► show ──► output
-//	live process ──► Tub ─────┘
-//
-// It decides nothing about events and stores none, except that a tail may save
-// what it shows.
-//
-// Spec: cli.md section 2 (dump, tail, filter).
 package tail
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,21 +101,6 @@ func (d *Dump) printer(r *flogfile.Reader) *printer {
 	return p
 }
 
-// block makes the text of a block.
-func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
-	p.incident = under
-	d := dumpBlock{before: under, out: out[:0]}
-	if d.out == nil {
-		d.out = make([]byte, 0, len(b.Data)/2)
-	}
-	b.Lines(line, &d.damage, func(l *flogfile.Line) bool {
-		d.out = p.line(d.out, l, &d.damage)
-		return true
-	})
-	d.after = p.incident
-	return d
-}
-
 // sequential shows the events of several files, or in a form or by a selection
 // that needs their order.
 func (d *Dump) sequential(ctx context.Context, s *sources) error {
@@ -201,21 +175,6 @@ func (d *Dump) chain(ctx context.Context) (*chain, error) {
 	return c, err
 }
 
-// view shows events one after the other in a form.
-type view struct {
-	out   *bufio.Writer
-	style Style
-	clock *Clock
-	err   error
-	buf   []byte
-
-	window window[kept]
-
-	rows    [][]string
-	tree    *tree
-	summary *summary
-}
-
 func (d *Dump) view(out *bufio.Writer) *view {
 	p := newPrinter(d.Style)
 	v := &view{out: out, style: d.Style, clock: p.clock, window: window[kept]{sel: d.Select}}
@@ -226,81 +185,6 @@ func (d *Dump) view(out *bufio.Writer) *view {
 		v.summary = newSummary(p)
 	}
 	return v
-}
-
-func (v *view) text(text []byte) {
-	if v.err == nil {
-		_, v.err = v.out.Write(text)
-	}
-}
-
-// maxRows is how many rows one table has; longer output is several tables, since
-// a column's width is known only at the end.
-const maxRows = 5000
-
-// event shows one event that is selected, now or when it is known to be wanted.
-func (v *view) event(p *printer, l *flogfile.Line) error {
-	return v.window.add(l,
-		func() kept { return kept{p, p.incident, bytes.Clone(l.Raw)} },
-		v.showKept,
-		func() error { v.show(p, l); return v.err })
-}
-
-// kept is a line that may be shown later.
-type kept struct {
-	p        *printer
-	incident *incident
-	raw      []byte
-}
-
-func (v *view) showKept(k kept) error {
-	now := k.p.incident
-	k.p.incident = k.incident
-	v.show(k.p, flogfile.ParseLine(k.raw))
-	k.p.incident = now
-	return v.err
-}
-
-// show shows one event in the form.
-func (v *view) show(p *printer, r record) {
-	switch v.style.Form {
-	case FormTable:
-		if v.rows = append(v.rows, p.row(r)); len(v.rows) == maxRows {
-			v.flushRows()
-		}
-	case FormTree:
-		v.tree.p = p
-		v.tree.add(r)
-	case FormSummary:
-		v.summary.p.incident = p.incident
-		v.summary.add(r)
-	default:
-		v.buf = p.event(v.buf[:0], r)
-		v.text(v.buf)
-	}
-}
-
-func (v *view) flushRows() {
-	if len(v.rows) > 0 {
-		v.text([]byte(Table(tableHeader, v.rows)))
-		v.rows = nil
-	}
-}
-
-// end shows what could not be shown before.
-func (v *view) end() error {
-	if err := v.window.end(v.showKept); v.err == nil {
-		v.err = err
-	}
-	switch v.style.Form {
-	case FormTable:
-		v.flushRows()
-	case FormTree:
-		v.text(v.tree.append(nil))
-	case FormSummary:
-		v.text(v.summary.append(nil, Table))
-	}
-	return v.err
 }
 
 // follow shows what is added to the files, until ctx is done. Compressed files do

@@ -2,10 +2,11 @@ package tail
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
-	"text/template"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -13,19 +14,6 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/pytext"
 )
-
-// Style says how events are shown. Its zero value is the original's dump.
-type Style struct {
-	Verbose     bool           // whole events as JSON after their text, and whole headers
-	JustNumbers bool           // time and number only
-	RxTime      bool           // the time of receipt too
-	Times       TimeMode       //
-	Zone        *time.Location // of local times; default time.Local
-	Color       bool           // by level
-	Terminal    bool           // make control characters visible, which a terminal would obey
-	Form        Form
-	Template    *template.Template // for FormTemplate
-}
 
 // incident is what a header says that concerns the events after it.
 type incident struct {
@@ -51,6 +39,21 @@ func newPrinter(s Style) *printer {
 		s.Zone = time.Local
 	}
 	return &printer{Style: s, clock: NewClock(s.Times, s.Zone), incident: &incident{}}
+}
+
+// block makes the text of a block.
+func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
+	p.incident = under
+	d := dumpBlock{before: under, out: out[:0]}
+	if d.out == nil {
+		d.out = make([]byte, 0, len(b.Data)/2)
+	}
+	b.Lines(line, &d.damage, func(l *flogfile.Line) bool {
+		d.out = p.line(d.out, l, &d.damage)
+		return true
+	})
+	d.after = p.incident
+	return d
 }
 
 // line appends what a line of a file shows, and notes in damage what is wrong
@@ -383,6 +386,88 @@ func (p *printer) failure(dst []byte, r record) []byte {
 		dst = append(append(dst, line...), '\n')
 	}
 	return dst
+}
+
+// template appends what the template makes of an event, as a line.
+func (p *printer) template(dst []byte, r record) []byte {
+	num, _ := appendNumOr(nil, r, "")
+	seconds, _ := r.Seconds()
+	e := TemplateEvent{
+		Time: string(p.time(nil, r)), Seconds: seconds, From: r.From(), Num: string(num), Level: int(r.Level()), Name: r.Level().String(),
+		Facility: r.Facility(), Text: string(r.AppendText(nil)), JSON: string(r.AppendEventJSON(nil)), Attrs: make(map[string]any),
+	}
+	if rx, ok := r.RxTime(); ok {
+		e.RxTime = string(p.clock.Append(nil, rx))
+	}
+	if v, ok := r.Get("failure"); ok {
+		e.Failure = failureText(v)
+	}
+	for _, item := range r.Dict() {
+		if key, ok := item.Key.(string); ok {
+			e.Attrs[key] = shownValue(item.Value)
+		}
+	}
+	w := appender{dst}
+	if err := p.Template.Execute(&w, &e); err != nil {
+		w.b = fmt.Appendf(dst, "%s", strings.TrimPrefix(err.Error(), "template: "))
+	}
+	return append(w.b, '\n')
+}
+
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
+
+// shownValue returns a value as templates print it: numbers and texts as they
+// are, all else as JSON.
+func shownValue(v any) any {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case bool, int64, float64, string:
+		return v
+	}
+	return string(event.AppendJSON(nil, v))
+}
+
+// json appends an event as one JSON object: the wrapper line of the file, and
+// its text.
+func (p *printer) json(dst []byte, r record) []byte {
+	dst = append(dst, `{"from": `...)
+	dst = event.AppendJSONString(dst, r.From())
+	dst = append(dst, `, "rx_time": `...)
+	if rx, ok := r.RxTime(); ok {
+		dst = event.AppendJSONFloat(dst, rx)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `, "d": `...)
+	dst = r.AppendEventJSON(dst)
+	dst = append(dst, `, "text": `...)
+	dst = event.AppendJSONString(dst, string(r.AppendText(nil)))
+	return append(dst, "}\n"...)
+}
+
+// row returns an event as a row of the table.
+func (p *printer) row(r record) []string {
+	num, _ := appendNum(nil, r)
+	text := string(visible(r.AppendText(nil), true))
+	if m := string(p.marks(nil, r)); m != "" {
+		text += m
+	}
+	if v, ok := r.Get("failure"); ok {
+		text = strings.TrimSpace(text + " FAILURE: " + lastLine(failureText(v)))
+	}
+	return []string{string(p.time(nil, r)), r.From()[:shortLen(r.From())] + "#" + string(num), r.Level().String(), r.Facility(), text}
+}
+
+// lastLine returns the line of a traceback that says what happened.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n]"), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
 }
 
 // sgr are the colours of the levels, by band: grey below OPERATIONAL, yellow,

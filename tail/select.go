@@ -1,14 +1,11 @@
 package tail
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
@@ -64,56 +61,6 @@ func ParseEventRef(s string) (*EventRef, error) {
 func (ref *EventRef) match(r record) bool {
 	n, ok := r.Num()
 	return ok && n == ref.Num && (ref.Prefix == "" || strings.HasPrefix(r.From(), ref.Prefix) || strings.HasPrefix(r.Incarnation(), ref.Prefix))
-}
-
-// ParseTime reads a time: RFC 3339, "2006-01-02 15:04:05", a date, a time of
-// today, as dump shows it with -t, seconds since 1970, or relative to now:
-// "-15m", "-2h30m", "-3d". Local times are of now's zone.
-func ParseTime(s string, now time.Time) (float64, error) {
-	if rest, ok := strings.CutPrefix(s, "-"); ok {
-		days := time.Duration(0)
-		if d, after, ok := strings.Cut(rest, "d"); ok {
-			n, err := strconv.Atoi(d)
-			if err != nil {
-				return 0, badTime(s)
-			}
-			days, rest = time.Duration(n)*24*time.Hour, after
-			if rest == "" {
-				rest = "0s"
-			}
-		}
-		d, err := time.ParseDuration(rest)
-		if err != nil {
-			return 0, badTime(s)
-		}
-		return flogfile.Seconds(now.Add(-d - days)), nil
-	}
-	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
-		return f, nil
-	}
-	for _, layout := range []string{
-		time.RFC3339Nano, "2006-01-02_15:04:05.999999999Z07:00", "2006-01-02_15:04:05.999999999-0700",
-		"2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02--15-04-05Z", "2006-01-02",
-	} {
-		loc := now.Location()
-		if strings.HasSuffix(layout, "Z") {
-			loc = time.UTC
-		}
-		if t, err := time.ParseInLocation(layout, s, loc); err == nil {
-			return flogfile.Seconds(t), nil
-		}
-	}
-	for _, layout := range []string{"15:04:05", "15:04"} {
-		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
-			y, m, d := now.Date()
-			return flogfile.Seconds(time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())), nil
-		}
-	}
-	return 0, badTime(s)
-}
-
-func badTime(s string) error {
-	return fmt.Errorf("%q is no time: write RFC 3339 (2026-11-22T16:04:05Z), 2026-11-22 16:04:05, 16:04, seconds since 1970, or -15m", s)
 }
 
 // whole reports whether the conditions concern one event at a time.
@@ -242,112 +189,4 @@ func (s *Select) Err() error {
 		return nil
 	}
 	return fmt.Errorf("--only could not be evaluated for %d events, which were left out; the first: %w", s.failed, s.err)
-}
-
-// window chooses by Last and Around among the events it is given one after the
-// other, and keeps no more of them than that takes.
-type window[T any] struct {
-	sel   *Select
-	kept  []T // the last ones, as many as are wanted
-	after int // how many are wanted yet
-	found bool
-}
-
-// add takes an event that the other conditions hold for. It is shown by now, or
-// keep makes what show shows later. The error is theirs, or errEnough if neither
-// this event nor any after it is wanted.
-func (w *window[T]) add(r record, keep func() T, show func(T) error, now func() error) error {
-	n := w.sel.Last
-	switch around := w.sel.Around; {
-	case around == nil && n == 0:
-		return now()
-	case around == nil:
-	case w.found && w.after == 0:
-		return errEnough
-	case w.found:
-		w.after--
-		return now()
-	case around.match(r):
-		w.found, w.after = true, w.sel.Context
-		if err := w.flush(show); err != nil {
-			return err
-		}
-		return now()
-	default:
-		n = w.sel.Context
-	}
-	if w.kept = append(w.kept, keep()); len(w.kept) > n {
-		w.kept = w.kept[1:]
-	}
-	return nil
-}
-
-// end shows what is wanted of what was kept. The error is show's, or says that
-// there was no event as Around names it.
-func (w *window[T]) end(show func(T) error) error {
-	if w.sel.Around == nil {
-		return w.flush(show)
-	}
-	if !w.found {
-		return fmt.Errorf("no event #%d is among those selected", w.sel.Around.Num)
-	}
-	return nil
-}
-
-func (w *window[T]) flush(show func(T) error) error {
-	kept := w.kept
-	w.kept = nil
-	for _, k := range kept {
-		if err := show(k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// errEnough says that nothing more is wanted.
-var errEnough = errors.New("tail: enough")
-
-// chain finds the events that a chain of parents leads through.
-type chain struct {
-	ref     *EventRef
-	parents map[string]map[event.Num]event.Num // by incarnation: number to parent
-	found   bool
-	inc     string
-}
-
-// add notes an event.
-func (c *chain) add(r record) {
-	n, ok := r.Num()
-	if !ok {
-		return
-	}
-	inc := r.Incarnation()
-	if !c.found && c.ref.match(r) {
-		c.found, c.inc = true, inc
-	}
-	if parent, ok := r.Parent(); ok && parent != n {
-		if c.parents == nil {
-			c.parents = make(map[string]map[event.Num]event.Num)
-		}
-		if c.parents[inc] == nil {
-			c.parents[inc] = make(map[event.Num]event.Num)
-		}
-		c.parents[inc][n] = parent
-	}
-}
-
-// wanted returns what tells whether an event is in the chain: the one that was
-// asked for, or an ancestor of it.
-func (c *chain) wanted() func(r record) bool {
-	numbers := map[event.Num]bool{}
-	if c.found {
-		for n, ok := c.ref.Num, true; ok && !numbers[n]; n, ok = c.parents[c.inc][n] {
-			numbers[n] = true
-		}
-	}
-	return func(r record) bool {
-		n, ok := r.Num()
-		return ok && numbers[n] && r.Incarnation() == c.inc
-	}
 }

@@ -40,3 +40,6 @@ func Table(header []string, rows [][]string) string {
 	}
 	return out.String()
 }
+
+// tableHeader are the names of the table's columns.
+var tableHeader = []string{"time", "event", "level", "facility", "text"}

@@ -18,6 +18,7 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
 	"github.com/flogtool/flogtool/logport"
+	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 	"github.com/flogtool/flogtool/tail"
@@ -256,34 +257,6 @@ func TestTailReconnectsAndSaves(t *testing.T) {
 	}
 }
 
-func TestParseTarget(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	const furl = "pb://6wz7odzytw7yy6sfhfxtulw2azhdvmzk@tcp:127.0.0.1:1/gyqgwgmbnplg2csvpyqbgzf7vmpxjcjw"
-	for text, want := range map[string]string{
-		furl:                              "",
-		write("a.furl", "\n "+furl+" \n"): "",
-		"pb://nothing":                    "FURL",
-		write("b.furl", "nothing"):        "can't use tail target",
-		filepath.Join(dir, "missing"):     "no file or directory",
-		t.TempDir():                       "there is no logport.furl",
-	} {
-		target, err := tail.ParseTarget(text)
-		switch {
-		case want == "" && (err != nil || target.FURL.String() != furl):
-			t.Errorf("ParseTarget(%q) = %v, %v", text, target, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("ParseTarget(%q): %v, want %q", text, err, want)
-		}
-	}
-}
-
 // publisher offers a log publisher that is not what it should be.
 func publisher(t *testing.T, features string, methods map[string]func(*rpc.Call) (any, error)) tail.Target {
 	t.Helper()
@@ -427,5 +400,36 @@ func TestTailHopeless(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "nosuchname/") {
 			t.Errorf("Run = %v, want %q", err, want)
 		}
+	}
+}
+
+// A gap that a publisher of ours tells is a line of its own, at its place.
+func TestTailStatesGaps(t *testing.T) {
+	observers := make(chan *rpc.Remote, 1)
+	target := publisher(t, wire.Features, map[string]func(*rpc.Call) (any, error){
+		"get_pid":      func(*rpc.Call) (any, error) { return 7, nil },
+		"get_versions": func(*rpc.Call) (any, error) { return event.Dict{}, nil },
+		"flog_subscribe": func(c *rpc.Call) (any, error) {
+			observers <- c.Args.Pos[0].(*rpc.Remote)
+			return &rpc.Methods{Name: "RISubscription.foolscap.lothar.com"}, nil
+		},
+	})
+	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: tail.Style{Zone: time.UTC}})
+	until(t, next, `^Remote Versions:$`)
+	observer := <-observers
+	for _, gap := range []struct{ dropped, from, until int64 }{{412, 1001, 1413}, {3, 2000, 3000}} {
+		info := event.Dict{{Key: "incarnation", Value: "84e8b6d1ce3c35a4"}, {Key: "dropped", Value: gap.dropped},
+			{Key: "dropped_from", Value: gap.from}, {Key: "dropped_until", Value: gap.until}, {Key: "until", Value: gap.until}}
+		if err := observer.Call(t.Context(), "batch", rpc.Pos([]byte{}, info), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"412 events dropped here, numbers 1001-1412", "3 events dropped here, among numbers 2000-2999"} {
+		if got := next(); got != want {
+			t.Errorf("shown as %q, want %q", got, want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }
