@@ -28,7 +28,8 @@ func appendTo(t *testing.T, path, text string) {
 	}
 }
 
-// A growing file is followed line by line, over its rotation in a directory.
+// Follow shows the lines of a growing file as they come, and those of the file that replaces
+// it when it is rotated.
 func TestDumpFollow(t *testing.T) {
 	dir := t.TempDir()
 	first := filepath.Join(dir, "from-2026-11-22--16-18-44Z---to-present.flog")

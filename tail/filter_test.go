@@ -10,7 +10,7 @@ import (
 	"github.com/flogtool/flogtool/tail"
 )
 
-// What filter writes reads the same by the original's dump as what it read.
+// The original's dump shows the same for the output of Filter as for its input.
 func TestFilterReadByOriginal(t *testing.T) {
 	original := foolscaptest.Tool(t, "flogtool")
 	const corpus = "../testdata/corpus/"
@@ -30,7 +30,7 @@ func TestFilterReadByOriginal(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := dump(to); got != want {
-				t.Errorf("%s by way of %s reads otherwise", name, suffix)
+				t.Errorf("the dump of %s differs after filtering to %s", name, suffix)
 			}
 		}
 	}

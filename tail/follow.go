@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,21 +14,29 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// Follow says what is to be followed and how it is shown.
+// Follow shows the events of live processes as they happen.
+//
+// Last, Around and Parents of the Select choose among the events that a process has
+// buffered. Later events are shown if the other conditions hold.
 type Follow struct {
 	Targets []Target
-	CatchUp bool   // buffered events first; Last, Around and Parents of Select imply it
-	SaveTo  string // flog file to write the events that are shown to as well; "" is none
-	Bzip2   flogfile.Bzip2
+	CatchUp bool           // show the buffered events first; Last, Around and Parents imply it
+	SaveTo  string         // also write the events that are shown to this flog file; "" is no file
+	Bzip2   flogfile.Bzip2 // makes the compressor if SaveTo ends in .bz2; nil refuses that
 	Style   Style
-	Select  *Select   // nil is all; see backlog for what concerns several events
-	Out     io.Writer // events
-	Lines   io.Writer // "Connected" and the like, which the original prints among the events; nil is Out
-	Notes   io.Writer // what else concerns the connection
+	Select  *Select   // nil selects all events
+	Out     io.Writer // required
+	Status  io.Writer // lines such as "Connected", which the original prints between the events; nil is Out
+	Notes   io.Writer // other remarks about connections; nil discards them
 }
 
-// Run follows the targets until ctx is done, or a target turns out to be none.
-// Lost connections are made again. The error is nil if ctx ended it.
+// Run follows the targets until ctx is done, and connects again when a connection is lost.
+// It returns nil if ctx was canceled, also by a signal, and the cause of ctx if not. It
+// returns earlier if Out or SaveTo fails, or if the first connection to a target cannot
+// succeed however often it is tried, with that error.
+//
+// One goroutine writes. While Out is slow it takes less from the connections, and a
+// publisher drops events that it cannot hold.
 func (f *Follow) Run(ctx context.Context) error {
 	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features, AnyCopyable: true, KeepaliveTimeout: time.Minute, DisconnectTimeout: 3 * time.Minute, DialTimeout: 30 * time.Second})
 	if err != nil {
@@ -41,17 +48,20 @@ func (f *Follow) Run(ctx context.Context) error {
 	if f.Select == nil {
 		f.Select = &Select{}
 	}
+	if f.Notes == nil {
+		f.Notes = io.Discard
+	}
 
-	s := &show{Follow: f, queue: make(chan shown, 256), printers: make(map[string]*printer)}
+	d := &display{Follow: f, items: make(chan item, 256), printers: make(map[string]*printer)}
 	if f.SaveTo != "" {
-		if s.save, err = flogfile.Create(f.SaveTo, f.Bzip2); err != nil {
+		if d.save, err = flogfile.Create(f.SaveTo, f.Bzip2); err != nil {
 			return err
 		}
 	}
 	var followers sync.WaitGroup
 	for _, target := range f.Targets {
 		followers.Go(func() {
-			l := &follower{show: s, target: target, tub: tub, backlog: newBacklog(f.Select)}
+			l := &follower{Follow: f, display: d, target: target, tub: tub, backlog: newBacklog(f.Select)}
 			if err := l.run(ctx); err != nil {
 				cancel(err)
 			}
@@ -60,72 +70,61 @@ func (f *Follow) Run(ctx context.Context) error {
 	closed := make(chan struct{})
 	go func() {
 		followers.Wait()
-		tub.Close() // ends the calls under way, which give events too
-		close(s.queue)
+		tub.Close() // ends the calls in progress, which send items too
+		close(d.items)
 		close(closed)
 	}()
-	err = s.run()
+	err = d.run()
 	if err != nil {
 		cancel(err)
-		for range s.queue { // so that the followers end
+		for range d.items { // so that the followers do not block
 		}
 	}
 	<-closed
-	if s.save != nil {
-		if serr := s.save.Close(); err == nil {
+	if d.save != nil {
+		if serr := d.save.Close(); err == nil {
 			err = serr
 		}
 	}
-	if err == nil && !errors.Is(context.Cause(ctx), context.Canceled) {
-		if cause := context.Cause(ctx); cause != nil && !isSignal(cause) {
-			err = cause
-		}
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
 	}
 	return err
 }
 
-// isSignal reports whether a context ended by a signal, of which signal.Notify
-// makes the cause.
-func isSignal(err error) bool {
-	var sig interface{ Signal() }
-	return errors.As(err, &sig) || strings.HasSuffix(err.Error(), " signal received")
-}
-
-// shown is one thing to be shown: text as it is, or an event, or a header for
-// the file to be saved.
-type shown struct {
-	target string
-	text   string
-	event  *live
-	header event.Dict
-
+// item is what a follower sends to the display: a status line, an event, or a header for
+// the saved file.
+type item struct {
+	target   string // its name
+	status   string
+	event    *liveEvent
 	selected bool // the event is known to be wanted
+	header   event.Dict
 }
 
-// show is the one goroutine that writes: events of several connections come by
-// its queue. While the output is slow, so are the connections, and a publisher
-// drops what it cannot hold.
-type show struct {
+// display writes what the followers send, on one goroutine.
+type display struct {
 	*Follow
-	queue    chan shown
-	save     *flogfile.Writer
-	printers map[string]*printer
+	items    chan item
+	save     *flogfile.Writer    // nil without SaveTo
+	printers map[string]*printer // by target
 	buf      []byte
-	line     []byte
+	line     []byte // for save
 }
 
-func (s *show) run() error {
-	out := bufio.NewWriterSize(s.Out, 64<<10)
-	for it := range s.queue {
-		if err := s.one(out, it); err != nil {
+// run writes items until the channel is closed. It flushes whenever no more are waiting.
+func (d *display) run() error {
+	out := bufio.NewWriterSize(d.Out, 64<<10)
+	for it := range d.items {
+		if err := d.write(out, it); err != nil {
 			return err
 		}
-		if len(s.queue) == 0 {
+		if len(d.items) == 0 {
 			if err := out.Flush(); err != nil {
 				return err
 			}
-			if s.save != nil {
-				if err := s.save.Flush(); err != nil {
+			if d.save != nil {
+				if err := d.save.Flush(); err != nil {
 					return err
 				}
 			}
@@ -134,46 +133,46 @@ func (s *show) run() error {
 	return out.Flush()
 }
 
-func (s *show) one(out *bufio.Writer, it shown) error {
+func (d *display) write(out *bufio.Writer, it item) error {
 	switch {
 	case it.header != nil:
-		if s.save == nil {
+		if d.save == nil {
 			return nil
 		}
-		_, err := s.save.Write(flogfile.AppendHeader(s.line[:0], it.header))
+		_, err := d.save.Write(flogfile.AppendHeader(d.line[:0], it.header))
 		return err
 	case it.event == nil:
-		if s.Lines != nil && s.Lines != s.Out {
-			_, err := io.WriteString(s.Lines, s.label(it.target)+it.text+"\n")
+		if d.Status != nil && d.Status != d.Out {
+			_, err := io.WriteString(d.Status, d.label(it.target)+it.status+"\n")
 			return err
 		}
-		_, err := out.WriteString(s.label(it.target) + it.text + "\n")
+		_, err := out.WriteString(d.label(it.target) + it.status + "\n")
 		return err
 	}
-	if !it.selected && !s.Select.match(it.event, "") {
+	if !it.selected && !d.Select.match(it.event, "") {
 		return nil
 	}
-	if s.save != nil {
-		d := it.event.AppendEventJSON(nil)
-		s.line = flogfile.AppendEvent(s.line[:0], it.event.from, time.Unix(0, int64(it.event.rx*1e9)), d)
-		if _, err := s.save.Write(s.line); err != nil {
+	if d.save != nil {
+		ev := it.event.AppendEventJSON(nil)
+		d.line = flogfile.AppendEvent(d.line[:0], it.event.from, time.Unix(0, int64(it.event.rx*1e9)), ev)
+		if _, err := d.save.Write(d.line); err != nil {
 			return err
 		}
 	}
-	p := s.printers[it.target]
+	p := d.printers[it.target]
 	if p == nil {
-		p = newPrinter(s.Style)
-		p.live, p.label = true, s.label(it.target)
-		s.printers[it.target] = p
+		p = newPrinter(d.Style)
+		p.live, p.label = true, d.label(it.target)
+		d.printers[it.target] = p
 	}
-	s.buf = p.event(s.buf[:0], it.event)
-	_, err := out.Write(p.labelled(s.buf))
+	d.buf = p.event(d.buf[:0], it.event)
+	_, err := out.Write(p.labelled(d.buf))
 	return err
 }
 
-// label is what stands before each line when there are several targets.
-func (s *show) label(target string) string {
-	if len(s.Targets) < 2 {
+// label returns what stands before each line of a target if there are several.
+func (f *Follow) label(target string) string {
+	if len(f.Targets) < 2 {
 		return ""
 	}
 	return target + "| "

@@ -24,8 +24,8 @@ import (
 	"github.com/flogtool/flogtool/tail"
 )
 
-// app is a Python program with a logport. It logs on request: each line on its
-// standard input is one of the things below.
+// app is a Python program with a logport. It logs on request: a line on its standard input
+// is "say" or "mark TEXT".
 const app = `
 import sys
 from twisted.internet import reactor, stdio
@@ -76,8 +76,8 @@ func freePort(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// ours runs our tail and returns its output line by line.
-func ours(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
+// startFollow runs f and returns its output line by line.
+func startFollow(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
 	t.Helper()
 	r, w := io.Pipe()
 	f.Out = w
@@ -102,11 +102,11 @@ func ours(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
 		select {
 		case line, ok := <-lines:
 			if !ok {
-				t.Fatal("our tail has ended")
+				t.Fatal("Run has returned")
 			}
 			return line
 		case <-time.After(60 * time.Second):
-			t.Fatal("no line from our tail")
+			t.Fatal("no line in 60 s")
 		}
 		return ""
 	}
@@ -117,13 +117,13 @@ func ours(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
 			ended <- err
 			return err
 		case <-time.After(60 * time.Second):
-			t.Fatal("our tail did not stop")
+			t.Fatal("Run did not return in 60 s")
 		}
 		return nil
 	}
 }
 
-// until collects lines up to the one that matches.
+// until returns the lines up to the first that matches.
 func until(t *testing.T, next func() string, pattern string) (lines []string) {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
@@ -136,7 +136,7 @@ func until(t *testing.T, next func() string, pattern string) (lines []string) {
 	}
 }
 
-// Attached to one program, our tail and the original's print the same.
+// Follow and the original's tail print the same when they follow the same program.
 func TestTailBesideOriginal(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
@@ -147,29 +147,29 @@ func TestTailBesideOriginal(t *testing.T) {
 		cmd := exec.Command(foolscaptest.Tool(t, "flogtool"), append(append([]string{"tail"}, args...), furl)...)
 		cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1", "TZ=UTC")
 		original := foolscaptest.Run(t, cmd)
-		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: args != nil, Style: tail.Style{Zone: time.UTC}})
-		// Both have printed the versions when they are about to subscribe; the
-		// first event that both show is what is compared from.
+		next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: args != nil, Style: tail.Style{Zone: time.UTC}})
+		// Both print the versions before they subscribe. The comparison begins with the
+		// first event that both show.
 		got := []string{"starting.."}
 		got = append(got, until(t, next, `^ twisted: `)...)
 		var want []string
 		wantNext := func() string { return original.Line(t) }
 		want = append(want, until(t, wantNext, `^ twisted: `)...)
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
-			t.Errorf("our begin\n%s\nthe original's\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("our first lines are\n%s\nthe original's are\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		if args != nil {
 			until(t, next, "before the tail came")
 			until(t, wantNext, "before the tail came")
 		}
-		// The subscriptions are made in a turn after the answer: both are there
-		// when both have shown an event.
-		see := func(next func() string, what string) chan []string {
+		// The program begins to send events after it has answered. Both subscriptions
+		// work when both have shown an event.
+		await := func(next func() string, text string) chan []string {
 			c := make(chan []string, 1)
-			go func() { c <- until(t, next, what+"$") }()
+			go func() { c <- until(t, next, text+"$") }()
 			return c
 		}
-		ours, theirs := see(next, "#hello"), see(wantNext, "#hello")
+		ours, theirs := await(next, "#hello"), await(wantNext, "#hello")
 		tick := time.NewTicker(100 * time.Millisecond)
 		for ours != nil || theirs != nil {
 			select {
@@ -187,13 +187,13 @@ func TestTailBesideOriginal(t *testing.T) {
 		until(t, wantNext, "#begin$")
 		got, want = until(t, next, "#finish$"), until(t, wantNext, "#finish$")
 		if len(got) < 10 || len(got) != len(want) {
-			t.Fatalf("ours shows\n%s\nthe original\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Fatalf("we show\n%s\nthe original shows\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		for i := range got {
-			// The pattern of a failed format is shown, which the original hides.
+			// If formatting fails we show the pattern, and the original does not.
 			w := strings.Replace(want[i], "[no message] [formatting failed]", "broken %(v)d [formatting failed]", 1)
 			if got[i] != w {
-				t.Errorf("ours %q\n  is %q", got[i], w)
+				t.Errorf("got  %q\nwant %q", got[i], w)
 			}
 		}
 		if err := stop(); err != nil {
@@ -203,8 +203,8 @@ func TestTailBesideOriginal(t *testing.T) {
 	}
 }
 
-// When the program is started anew, tail says so, connects again, and goes on
-// in the same saved file, which both tools read.
+// When the program is restarted, Follow reports it, connects again, and continues the saved
+// file, which the original can read too.
 func TestTailReconnectsAndSaves(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
@@ -214,7 +214,7 @@ func TestTailReconnectsAndSaves(t *testing.T) {
 	target := target(t, furl)
 	for _, name := range []string{"saved.flog", "saved.flog.zst", "saved.flog.bz2"} {
 		saved := filepath.Join(dir, name)
-		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, SaveTo: saved, Bzip2: bzip2.NewWriter, Style: tail.Style{Zone: time.UTC}})
+		next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, SaveTo: saved, Bzip2: bzip2.NewWriter, Style: tail.Style{Zone: time.UTC}})
 		until(t, next, "before the tail came")
 		io.WriteString(prog.Stdin, "say\n")
 		until(t, next, "the end")
@@ -222,7 +222,7 @@ func TestTailReconnectsAndSaves(t *testing.T) {
 		until(t, next, "^Disconnected")
 		prog = foolscaptest.Start(t, app, furl, port)
 		until(t, next, `^Connected \(to pid`)
-		until(t, next, "started anew")
+		until(t, next, "was restarted")
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
@@ -257,7 +257,7 @@ func TestTailReconnectsAndSaves(t *testing.T) {
 	}
 }
 
-// publisher offers a log publisher that is not what it should be.
+// publisher registers an object with these methods in place of a log publisher.
 func publisher(t *testing.T, features string, methods map[string]func(*rpc.Call) (any, error)) tail.Target {
 	t.Helper()
 	tub, err := rpc.NewTub(rpc.Config{Features: features})
@@ -279,8 +279,8 @@ func publisher(t *testing.T, features string, methods map[string]func(*rpc.Call)
 	return target(t, furl.String())
 }
 
-// recorded offers a flight recorder of ours.
-func recorded(t *testing.T) (*logport.Logport, tail.Target) {
+// openLogport opens a logport of ours and returns it as a target.
+func openLogport(t *testing.T) (*logport.Logport, tail.Target) {
 	t.Helper()
 	lp, err := logport.Open(logport.Config{Name: "orders"})
 	if err != nil {
@@ -303,9 +303,9 @@ func target(t *testing.T, text string) tail.Target {
 	return target
 }
 
-// A publisher of ours selects itself, and what its rings hold comes first.
+// Our publisher selects the events itself, and with CatchUp sends those in its rings first.
 func TestTailOurs(t *testing.T) {
-	lp, target := recorded(t)
+	lp, target := openLogport(t)
 	only, err := filter.Compile(`attrs.ms > 5 && program == "orders" && from == "` + target.Name + `"`)
 	if err != nil {
 		t.Fatal(err)
@@ -314,18 +314,18 @@ func TestTailOurs(t *testing.T) {
 	log.Info("early", "facility", "net.http", "ms", 9)
 	log.Info("early and fast", "facility", "net.http", "ms", 1)
 	facility := "net"
-	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target, target}, CatchUp: true, Select: &tail.Select{Only: only, Facility: &facility}, Style: tail.Style{Zone: time.UTC}})
+	next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target, target}, CatchUp: true, Select: &tail.Select{Only: only, Facility: &facility}, Style: tail.Style{Zone: time.UTC}})
 	early := until(t, next, `L20 \[\]#\d+ early$`)
 	if line := early[len(early)-1]; !strings.HasPrefix(line, target.Name+"| ") {
-		t.Errorf("of two targets the line is %q", line)
+		t.Errorf("with two targets the line is %q", line)
 	}
-	until(t, next, ` early$`) // of the other connection
+	until(t, next, ` early$`) // from the other connection
 	log.Info("network", "facility", "network", "ms", 99)
 	log.Info("fast", "facility", "net", "ms", 2)
 	log.Warn("slow", "facility", "net", "ms", 99)
 	for _, line := range until(t, next, " slow$") {
 		if strings.Contains(line, "#") && !strings.HasSuffix(line, " slow") {
-			t.Errorf("shown beside what was selected: %q", line)
+			t.Errorf("shown, though it is not selected: %q", line)
 		}
 	}
 	if err := stop(); err != nil {
@@ -333,7 +333,7 @@ func TestTailOurs(t *testing.T) {
 	}
 }
 
-// Very old publishers offer neither get_pid nor get_versions.
+// Very old publishers have neither get_pid nor get_versions.
 func TestTailOldPublisher(t *testing.T) {
 	events := make(chan *rpc.Remote, 1)
 	target := publisher(t, "", map[string]func(*rpc.Call) (any, error){
@@ -349,7 +349,7 @@ func TestTailOldPublisher(t *testing.T) {
 		},
 	})
 	for _, style := range []tail.Style{{Zone: time.UTC}, {Zone: time.UTC, Verbose: true}, {Zone: time.UTC, Form: tail.FormJSON}} {
-		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: style})
+		next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, Style: style})
 		until(t, next, `^Connected \(unable to get pid\)$`)
 		until(t, next, `^Remote Versions:$`)
 		observer := <-events
@@ -357,9 +357,9 @@ func TestTailOldPublisher(t *testing.T) {
 		if err := observer.Call(t.Context(), "msg", rpc.Pos(ev), nil); err != nil {
 			t.Error(err)
 		}
-		// What is no event is refused, and the tail goes on.
+		// A value that is not an event is refused, and Run continues.
 		if err := observer.Call(t.Context(), "msg", rpc.Pos("text"), nil); err == nil {
-			t.Error("a text was taken for an event")
+			t.Error("a text was accepted as an event")
 		}
 		want := "00:00:01.250 L20 []#5 of Python 2"
 		switch {
@@ -377,7 +377,7 @@ func TestTailOldPublisher(t *testing.T) {
 	}
 }
 
-// A target that can never be one ends the tail.
+// Run returns if a target can never be followed.
 func TestTailHopeless(t *testing.T) {
 	tub, err := rpc.NewTub(rpc.Config{})
 	if err != nil {
@@ -403,7 +403,7 @@ func TestTailHopeless(t *testing.T) {
 	}
 }
 
-// A gap that a publisher of ours tells is a line of its own, at its place.
+// A gap that our publisher reports is shown as a line at its place.
 func TestTailStatesGaps(t *testing.T) {
 	observers := make(chan *rpc.Remote, 1)
 	target := publisher(t, wire.Features, map[string]func(*rpc.Call) (any, error){
@@ -414,7 +414,7 @@ func TestTailStatesGaps(t *testing.T) {
 			return &rpc.Methods{Name: "RISubscription.foolscap.lothar.com"}, nil
 		},
 	})
-	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Style: tail.Style{Zone: time.UTC}})
+	next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, Style: tail.Style{Zone: time.UTC}})
 	until(t, next, `^Remote Versions:$`)
 	observer := <-observers
 	for _, gap := range []struct{ dropped, from, until int64 }{{412, 1001, 1413}, {3, 2000, 3000}} {

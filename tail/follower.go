@@ -19,71 +19,88 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// follower follows one target.
+// follower follows one target, over one connection after the other, and sends its events
+// to the display.
 type follower struct {
-	*show
+	*Follow
+	display *display
 	target  Target
 	tub     *rpc.Tub
 	backlog *backlog
-	at      wire.Position // up to where a publisher that supports the extensions was followed
+	next    wire.Position // where to continue with a publisher that supports the extensions
 
 	mu   sync.Mutex
 	seen seen // guarded by mu
 }
 
-// seen is up to where the target's events were shown.
-type seen struct {
-	incarnation string
-	last        event.Num
-	any         bool
-	rejoined    bool // connected again: what was shown before is not shown again
-	noted       bool // the gap was stated
-}
-
-// retryMin and retryMax bound the wait between attempts to connect; taste.
+// The wait between attempts to connect; taste. It doubles with each attempt, and up to half
+// of it is added at random.
 const (
 	retryMin = 500 * time.Millisecond
 	retryMax = 15 * time.Second
 )
 
-func (l *follower) say(text string) { l.queue <- shown{target: l.target.Name, text: text} }
+// shortTub is the number of characters of a TubID that stand for it in a saved file.
+const shortTub = 8
 
+// status sends a status line to the display.
+func (l *follower) status(text string) {
+	l.display.items <- item{target: l.target.Name, status: text}
+}
+
+// note writes a remark to Notes.
 func (l *follower) note(format string, args ...any) {
 	fmt.Fprintf(l.Notes, "flogtool tail: %s%s\n", l.label(l.target.Name), fmt.Sprintf(format, args...))
 }
 
-// run connects until ctx is done. The error says that the target cannot be
-// followed ever.
+// send sends an event to the display. It returns the error of ctx if that ends first.
+func (l *follower) send(ctx context.Context, ev *liveEvent, selected bool) error {
+	select {
+	case l.display.items <- item{target: l.target.Name, event: ev, selected: selected}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// received returns ev as an event that the target sent and that arrived at rx.
+func (l *follower) received(ev *event.Event, rx float64) *liveEvent {
+	tub := string(l.target.FURL.Tub)
+	return &liveEvent{ev: ev, tub: tub, from: tub[:min(len(tub), shortTub)], rx: rx}
+}
+
+// run connects again and again until ctx is done. It returns an error if the target can
+// never be followed.
 func (l *follower) run(ctx context.Context) error {
-	l.say("Connecting..")
+	l.status("Connecting..")
 	wait := retryMin
-	said, connected := "", false
+	noted, connected := "", false
 	for ctx.Err() == nil {
 		began := time.Now()
 		remote, err := l.tub.Connect(ctx, l.target.FURL)
 		if err == nil {
-			said, connected = "", true
-			if err = l.follow(ctx, remote); err != nil {
+			noted, connected = "", true
+			if err = l.attach(ctx, remote); err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
 				return nil
 			}
-			l.say("Disconnected")
+			l.status("Disconnected")
 			if time.Since(began) > retryMax {
-				wait = retryMin // it was a connection, not an attempt
+				wait = retryMin // the connection worked for a while
 			}
 			began = time.Now()
 		} else {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if hopeless(err, connected) {
+			if isPermanent(err, connected) {
 				return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
 			}
-			if text := err.Error(); text != said {
-				said = text
-				l.note("cannot connect: %s; trying again", text)
+			if text := err.Error(); text != noted {
+				noted = text
+				l.note("cannot connect, retrying: %s", text)
 			}
 		}
 		select {
@@ -95,10 +112,9 @@ func (l *follower) run(ctx context.Context) error {
 	return nil
 }
 
-// hopeless reports whether connecting again cannot help. A target that was there
-// before may be back with what it says now, so that only the first attempts end
-// because of what the other end is.
-func hopeless(err error, connected bool) bool {
+// isPermanent reports whether an attempt to connect would fail again with err. No error is
+// permanent for a target that has been connected: it may come back.
+func isPermanent(err error, connected bool) bool {
 	if connected {
 		return false
 	}
@@ -109,131 +125,62 @@ func hopeless(err error, connected bool) bool {
 		return true
 	}
 	if remote, ok := errors.AsType[*rpc.RemoteError](err); ok {
-		return remote.Type == "builtins.KeyError" // no object of that name
+		return remote.Type == "builtins.KeyError" // the swissnum is unknown
 	}
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound
 }
 
-// follow subscribes and shows events until the connection is lost.
-func (l *follower) follow(ctx context.Context, remote *rpc.Remote) error {
+// attach subscribes over one connection and sends events to the display until the
+// connection is lost or ctx is done. It returns an error if the publisher cannot be
+// followed.
+func (l *follower) attach(ctx context.Context, remote *rpc.Remote) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, remote.Release)
 	defer stop()
 
+	if !l.introduce(ctx, remote) {
+		return nil
+	}
+	l.mu.Lock()
+	reconnected := l.seen.any
+	l.seen.reconnected, l.seen.gapReported = reconnected, false
+	l.mu.Unlock()
+	defer l.showBacklog(ctx) // if the connection is lost before all of it has arrived
+	if wire.SupportsExtensions(remote.Peer()) {
+		return l.subscribe(ctx, remote, reconnected)
+	}
+	return l.subscribeOriginal(ctx, remote, reconnected)
+}
+
+// introduce asks the process for its pid and versions and shows them. It returns false if
+// the connection is lost.
+func (l *follower) introduce(ctx context.Context, remote *rpc.Remote) bool {
 	var pid any
 	if err := remote.Call(ctx, wire.MethodGetPID, rpc.Args{}, &pid); err == nil {
-		l.say("Connected (to pid " + string(pytext.AppendStr(nil, pid)) + ")")
+		l.status("Connected (to pid " + string(pytext.AppendStr(nil, pid)) + ")")
 	} else if remote.IsConnected() {
 		pid = nil
-		l.say("Connected (unable to get pid)") // very old ones have no such method
+		l.status("Connected (unable to get pid)") // very old publishers do not have the method
 	} else {
-		return nil
+		return false
 	}
 	var raw any
 	if err := remote.Call(ctx, wire.MethodGetVersions, rpc.Args{}, &raw); err != nil {
 		if !remote.IsConnected() {
-			return nil
+			return false
 		}
 		l.note("get_versions: %v", err)
 	}
 	versions := textDict(raw)
-	l.say(strings.TrimSuffix("Remote Versions:\n"+string(appendVersions(nil, versions, " ")), "\n"))
-	l.queue <- shown{header: event.Dict{{Key: "type", Value: "tail"}, {Key: "versions", Value: versions}, {Key: "pid", Value: pid}}}
-
-	l.mu.Lock()
-	rejoined := l.seen.any
-	l.seen.rejoined, l.seen.noted = rejoined, false
-	l.mu.Unlock()
-	defer l.showBacklog(ctx) // of what came before the connection was lost
-	if wire.SupportsExtensions(remote.Peer()) {
-		return l.batches(ctx, remote, rejoined)
-	}
-	observer := wire.EventObserver(func(_ context.Context, ev *event.Event) error {
-		l.msg(ctx, ev)
-		return nil
-	})
-	args := []any{observer}
-	// After a lost connection the buffered events are asked for too: those that were
-	// shown are skipped, and the gap is as small as can be.
-	choosing := l.backlog.isOpen()
-	if l.CatchUp || rejoined || choosing {
-		args = append(args, true)
-	}
-	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(args...))
-	if choosing {
-		wait := l.awaitBacklog(ctx, remote)
-		defer wait()
-	}
-	select {
-	case <-pending.Done():
-	case <-ctx.Done():
-		return nil
-	}
-	var subscription any // not kept: it lasts as long as the connection
-	if err := pending.Result(&subscription); err != nil {
-		if !remote.IsConnected() || ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("%s: subscribe: %w", l.target.FURL.Masked(), err)
-	}
-	select {
-	case <-remote.Done():
-	case <-ctx.Done():
-	}
-	return nil
+	l.status(strings.TrimSuffix("Remote Versions:\n"+string(appendVersions(nil, versions, " ")), "\n"))
+	l.display.items <- item{header: event.Dict{{Key: "type", Value: "tail"}, {Key: "versions", Value: versions}, {Key: "pid", Value: pid}}}
+	return true
 }
 
-// batches follows a publisher of ours: it selects, sends many events at once, and
-// says exactly what was lost.
-func (l *follower) batches(ctx context.Context, remote *rpc.Remote, rejoined bool) error {
-	l.mu.Lock()
-	l.seen.any = true // what is missing after a lost connection is known otherwise
-	l.mu.Unlock()
-	level, expression, rest := l.Select.pushed()
-	options := wire.SubscribeOptions{CatchUp: l.CatchUp || rejoined || l.backlog.isOpen(), Level: level, Filter: expression, After: l.at}
-	tub := string(l.target.FURL.Tub)
-	from := tub[:min(len(tub), shortTub)]
-	err := wire.Subscribe(ctx, remote, options, func(b *wire.Batch) error {
-		if rejoined && l.at.Incarnation != "" && b.Incarnation != l.at.Incarnation {
-			l.say("(the process was started anew)")
-			rejoined = false
-		}
-		if b.Dropped > 0 {
-			among := ""
-			if uint64(b.DroppedUntil-b.DroppedFrom) != b.Dropped {
-				among = "among " // others of that range had been overwritten before
-			}
-			l.say(fmt.Sprintf("%d events dropped here, %snumbers %d-%d", b.Dropped, among, b.DroppedFrom, b.DroppedUntil-1))
-		}
-		rx := flogfile.Seconds(time.Now())
-		for num, rec := range b.Records() {
-			ev, err := rec.Event(num, b.Incarnation)
-			if err != nil {
-				return err
-			}
-			it := &live{ev: ev, tub: tub, from: from, rx: rx}
-			if l.backlog.hold(it, rest) || !rest.match(it, "") {
-				continue
-			}
-			if err := l.push(ctx, it, true); err != nil {
-				return err
-			}
-		}
-		l.at = b.Position()
-		if b.CaughtUp {
-			l.showBacklog(ctx)
-		}
-		return nil
-	})
-	if ctx.Err() != nil || !remote.IsConnected() {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
-}
-
-// textDict returns names and versions as text: peers send them as bytes.
+// textDict returns a dict of versions sorted by name, with names and versions as text.
+// Peers send them as bytes or text.
 func textDict(v any) event.Dict {
 	d, _ := v.(event.Dict)
 	out := make(event.Dict, 0, len(d))
@@ -248,77 +195,116 @@ func textDict(v any) event.Dict {
 	return out
 }
 
-// shortTub is how many characters of a TubID stand for it in a saved file.
-const shortTub = 8
+// subscribe follows a publisher that supports the extensions: it selects the events, sends
+// many at once, and reports exactly which were lost.
+func (l *follower) subscribe(ctx context.Context, remote *rpc.Remote, reconnected bool) error {
+	l.mu.Lock()
+	l.seen.any = true
+	l.mu.Unlock()
+	level, expression, rest := l.Select.forPublisher()
+	options := wire.SubscribeOptions{CatchUp: l.CatchUp || reconnected || l.backlog.isOpen(), Level: level, Filter: expression, After: l.next}
+	err := wire.Subscribe(ctx, remote, options, func(b *wire.Batch) error {
+		if reconnected && l.next.Incarnation != "" && b.Incarnation != l.next.Incarnation {
+			l.status(restarted)
+			reconnected = false
+		}
+		if b.Dropped > 0 {
+			among := ""
+			if uint64(b.DroppedUntil-b.DroppedFrom) != b.Dropped {
+				among = "among " // the range also has events that were not dropped here
+			}
+			l.status(fmt.Sprintf("%d events dropped here, %snumbers %d-%d", b.Dropped, among, b.DroppedFrom, b.DroppedUntil-1))
+		}
+		rx := flogfile.Seconds(time.Now())
+		for num, rec := range b.Records() {
+			ev, err := rec.Event(num, b.Incarnation)
+			if err != nil {
+				return err
+			}
+			received := l.received(ev, rx)
+			if l.backlog.add(received, rest) || !rest.match(received, "") {
+				continue
+			}
+			if err := l.send(ctx, received, true); err != nil {
+				return err
+			}
+		}
+		l.next = b.Position()
+		if b.CaughtUp {
+			l.showBacklog(ctx)
+		}
+		return nil
+	})
+	if ctx.Err() != nil || !remote.IsConnected() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", l.target.FURL.Masked(), err)
+}
+
+// subscribeOriginal follows a publisher with the original's methods, which sends all
+// events, one by one.
+func (l *follower) subscribeOriginal(ctx context.Context, remote *rpc.Remote, reconnected bool) error {
+	observer := wire.EventObserver(func(_ context.Context, ev *event.Event) error {
+		l.msg(ctx, ev)
+		return nil
+	})
+	args := []any{observer}
+	// After a lost connection the buffered events close the gap as far as possible. Those
+	// that were shown before are skipped.
+	buffered := l.backlog.isOpen()
+	if l.CatchUp || reconnected || buffered {
+		args = append(args, true)
+	}
+	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(args...))
+	if buffered {
+		wait := l.awaitBacklog(ctx, remote)
+		defer wait()
+	}
+	select {
+	case <-pending.Done():
+	case <-ctx.Done():
+		return nil
+	}
+	var subscription any // not kept: it ends with the connection
+	if err := pending.Result(&subscription); err != nil {
+		if !remote.IsConnected() || ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("%s: subscribe: %w", l.target.FURL.Masked(), err)
+	}
+	select {
+	case <-remote.Done():
+	case <-ctx.Done():
+	}
+	return nil
+}
 
 // msg takes one event of an original publisher.
 func (l *follower) msg(ctx context.Context, ev *event.Event) {
-	show, missed := l.came(ev)
-	if missed != "" {
-		l.say(missed)
+	l.mu.Lock()
+	show, gap := l.seen.add(ev)
+	l.mu.Unlock()
+	if gap != "" {
+		l.status(gap)
 	}
 	if !show {
 		return
 	}
-	tub := string(l.target.FURL.Tub)
-	it := &live{ev: ev, tub: tub, from: tub[:min(len(tub), shortTub)], rx: flogfile.Seconds(time.Now())}
-	if !l.backlog.hold(it, l.Select) {
-		l.push(ctx, it, false) // fails only when all ends
+	received := l.received(ev, flogfile.Seconds(time.Now()))
+	if !l.backlog.add(received, l.Select) {
+		l.send(ctx, received, false) // fails only if ctx is done
 	}
 }
 
-// push gives an event to the goroutine that writes.
-func (l *follower) push(ctx context.Context, it *live, selected bool) error {
-	select {
-	case l.queue <- shown{target: l.target.Name, event: it, selected: selected}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// came notes that an event came. It reports whether it is to be shown, and
-// after a lost connection what is missing between the last event shown and this
-// one.
-func (l *follower) came(ev *event.Event) (show bool, missed string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := &l.seen
-	num, ok := ev.Num()
-	if !ok {
-		return true, ""
-	}
-	incarnation := ev.Incarnation()
-	if !s.any || incarnation != s.incarnation {
-		if s.any && s.rejoined && !s.noted {
-			s.noted = true
-			missed = "(the process was started anew)"
-		}
-		s.any, s.incarnation, s.last = true, incarnation, num
-		return true, missed
-	}
-	if s.rejoined && num <= s.last {
-		return false, ""
-	}
-	if s.rejoined && !s.noted {
-		s.noted = true
-		if gap := num - s.last - 1; gap > 0 {
-			missed = fmt.Sprintf("%d events dropped here, numbers %d-%d", gap, s.last+1, num-1)
-		}
-	}
-	s.last = max(s.last, num)
-	return true, missed
-}
-
-// showBacklog closes the backlog, whose events have all come, and shows what was
-// chosen.
+// showBacklog closes the backlog, all of which has arrived, and shows the events that are
+// wanted.
 func (l *follower) showBacklog(ctx context.Context) {
 	due, err := l.backlog.close()
 	if ctx.Err() != nil {
 		return
 	}
-	for _, it := range due {
-		if l.push(ctx, it, true) != nil {
+	for _, ev := range due {
+		if l.send(ctx, ev, true) != nil {
 			return
 		}
 	}
@@ -327,11 +313,12 @@ func (l *follower) showBacklog(ctx context.Context) {
 	}
 }
 
-// awaitBacklog has [follower.showBacklog] called when an original publisher has sent
-// what it had buffered. Such a publisher does not say when; but it sends that to one
-// subscriber after the other, so that the first event of a second subscription comes
-// after the last buffered one of the first. There is one: connecting to the original
-// logs events. The function returned waits for the goroutine to end.
+// awaitBacklog calls showBacklog when an original publisher has sent all that it had
+// buffered. The publisher does not say when that is, but it serves subscribers in turn: the
+// first event of a second subscription comes after the last buffered event of the first.
+// There is such an event, because connecting to the original logs some. The function
+// returned waits for the goroutine that awaitBacklog starts, which ends with the
+// connection at the latest.
 func (l *follower) awaitBacklog(ctx context.Context, remote *rpc.Remote) (wait func()) {
 	var once sync.Once
 	observer := wire.EventObserver(func(context.Context, *event.Event) error {
@@ -339,8 +326,8 @@ func (l *follower) awaitBacklog(ctx context.Context, remote *rpc.Remote) (wait f
 		return nil
 	})
 	pending := remote.Start(wire.MethodSubscribeToAll, rpc.Pos(observer, true))
-	var ended sync.WaitGroup
-	ended.Go(func() {
+	var goroutine sync.WaitGroup
+	goroutine.Go(func() {
 		select {
 		case <-pending.Done():
 		case <-ctx.Done():
@@ -348,8 +335,51 @@ func (l *follower) awaitBacklog(ctx context.Context, remote *rpc.Remote) (wait f
 		}
 		var subscription *rpc.Remote
 		if pending.Result(&subscription) == nil {
-			subscription.Send(wire.MethodUnsubscribe, rpc.Args{}) // the buffered events are sent in any case
+			subscription.Send(wire.MethodUnsubscribe, rpc.Args{}) // the buffered events are sent all the same
 		}
 	})
-	return ended.Wait
+	return goroutine.Wait
+}
+
+// restarted is the status line for a target with a new incarnation.
+const restarted = "(the process was restarted)"
+
+// seen is the state of following a target: up to where its events have been shown.
+// Publishers that support the extensions keep count themselves; for them only any is used.
+type seen struct {
+	any         bool // there has been an event or a subscription
+	incarnation string
+	last        event.Num
+	reconnected bool // the connection is not the first: skip events up to last
+	gapReported bool // what was missed between the connections has been determined
+}
+
+// add takes the number of an event that has arrived. It reports whether the event is to be
+// shown, and for the first one after a reconnection what was missed before it: a status
+// line, or "".
+func (s *seen) add(ev *event.Event) (show bool, gap string) {
+	num, ok := ev.Num()
+	if !ok {
+		return true, ""
+	}
+	incarnation := ev.Incarnation()
+	if !s.any || incarnation != s.incarnation {
+		if s.any && s.reconnected && !s.gapReported {
+			s.gapReported = true
+			gap = restarted
+		}
+		s.any, s.incarnation, s.last = true, incarnation, num
+		return true, gap
+	}
+	if s.reconnected && num <= s.last {
+		return false, ""
+	}
+	if s.reconnected && !s.gapReported {
+		s.gapReported = true
+		if missed := num - s.last - 1; missed > 0 {
+			gap = fmt.Sprintf("%d events dropped here, numbers %d-%d", missed, s.last+1, num-1)
+		}
+	}
+	s.last = max(s.last, num)
+	return true, gap
 }

@@ -15,36 +15,37 @@ import (
 	"github.com/flogtool/flogtool/event/pytext"
 )
 
-// incident is what a header says that concerns the events after it.
+// incident is what the latest header says about the events after it.
 type incident struct {
-	program string          // the name of the program that recorded them, "" if it is not known
-	trigger []byte          // identity of the trigger, nil if there is none
+	program string          // the program that recorded them; "" if the header does not say it
+	trigger []byte          // identity of the trigger; nil if the file is not an incident
 	folded  map[string]bool // identities of the triggers that were folded into it
 }
 
-// printer turns events into text. It serves one goroutine.
+// printer formats events of one file or process. Only one goroutine may use it.
 type printer struct {
 	Style
-	clock    *Clock
+	clock    *clock
 	incident *incident
 	scratch  []byte
-	sel      *Select // which events are wanted, nil is all
-	file     string  // its name, to look for the trailer
-	live     bool    // the event's level in place of its sender, as tail shows it
-	label    string  // put before each line
+	sel      *Select // which events line shows; nil is all
+	file     string  // name of the file, whose trailer header reads
+	live     bool    // show events as the original's tail does, not its dump
+	label    string  // stands before each line
 }
 
 func newPrinter(s Style) *printer {
 	if s.Zone == nil {
 		s.Zone = time.Local
 	}
-	return &printer{Style: s, clock: NewClock(s.Times, s.Zone), incident: &incident{}}
+	return &printer{Style: s, clock: newClock(s.Times, s.Zone), incident: &incident{}}
 }
 
-// block makes the text of a block.
-func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
-	p.incident = under
-	d := dumpBlock{before: under, out: out[:0]}
+// block returns the output for a block of a file, whose lines belong to the incident
+// before until a header says otherwise. It reuses line and the memory of out.
+func (p *printer) block(line *flogfile.Line, b flogfile.Block, before *incident, out []byte) dumpBlock {
+	p.incident = before
+	d := dumpBlock{before: before, out: out[:0]}
 	if d.out == nil {
 		d.out = make([]byte, 0, len(b.Data)/2)
 	}
@@ -56,8 +57,8 @@ func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, 
 	return d
 }
 
-// line appends what a line of a file shows, and notes in damage what is wrong
-// with it.
+// line appends the output for a line of a file, and adds to damage what is wrong with the
+// line.
 func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	if l.Kind&flogfile.KindHeader != 0 {
 		start := len(dst)
@@ -68,7 +69,7 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 	}
 	if l.Kind&flogfile.KindEvent != 0 {
 		if !l.IsObject() {
-			damage.AddLost(l, "the event is no object")
+			damage.AddLost(l, "the event is not an object")
 			return dst
 		}
 		if missing := p.missing(l); missing != "" {
@@ -84,7 +85,8 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 	return dst
 }
 
-// missing says what an event lacks of what is to be shown.
+// missing returns what is wrong with an event that lacks a field of the output; "" if it
+// has them all.
 func (p *printer) missing(l *flogfile.Line) string {
 	if _, ok := l.Seconds(); !ok {
 		return "event without a time"
@@ -98,7 +100,7 @@ func (p *printer) missing(l *flogfile.Line) string {
 		}
 	}
 	if raw, ok := l.RawWrapper("from"); !ok || raw[0] != '"' {
-		return "event without a sender"
+		return "event without from"
 	}
 	if _, ok := l.RawField("incarnation"); !ok {
 		return "event without an incarnation"
@@ -106,11 +108,11 @@ func (p *printer) missing(l *flogfile.Line) string {
 	return ""
 }
 
-// header appends a header line's text and remembers the trigger it names.
+// header appends the output for a header, and sets the incident if it is one's header.
 func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	h := l.Header()
 	if h == nil {
-		damage.AddIncomplete(l, "the header is no object")
+		damage.AddIncomplete(l, "the header is not an object")
 	}
 	if h != nil {
 		if program := flogfile.Program(h); program != p.incident.program {
@@ -123,7 +125,7 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 		} else if kind == "incident" {
 			if inc := newIncident(h); inc != nil {
 				if _, ok := h.Get("trailer"); !ok {
-					inc.foldFrom(p.file, h)
+					inc.readTrailer(p.file, h)
 				}
 				p.incident = inc
 			} else {
@@ -145,7 +147,7 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 		if d, ok := versions.(event.Dict); ok {
 			dst = appendVersions(dst, d, "")
 		} else {
-			damage.AddIncomplete(l, "the header's versions are no object")
+			damage.AddIncomplete(l, "the header's versions are not an object")
 			dst = append(pytext.AppendStr(dst, versions), '\n')
 		}
 	}
@@ -156,8 +158,8 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 	return append(dst, '\n')
 }
 
-// appendVersions appends one line for each component: its name, right-aligned
-// unless there is an indent, and its version.
+// appendVersions appends a line for each component, sorted by name: indent, the name, and
+// the version. If indent is "", the names are right-aligned.
 func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 	names := make([]string, len(versions))
 	width := 0
@@ -180,7 +182,7 @@ func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 	return dst
 }
 
-// newIncident returns what an incident's header says; nil if it names no
+// newIncident returns what the header of an incident says, or nil if the header has no
 // trigger.
 func newIncident(h event.Dict) *incident {
 	v, _ := h.Get("trigger")
@@ -190,14 +192,14 @@ func newIncident(h event.Dict) *incident {
 	}
 	inc := &incident{program: flogfile.Program(h), trigger: identity(nil, event.FromDict(trigger))}
 	if trailer, ok := h.Get("trailer"); ok {
-		inc.fold(trailer, event.FromDict(trigger))
+		inc.addFolded(trailer, event.FromDict(trigger))
 	}
 	return inc
 }
 
-// foldFrom notes the triggers that the trailer at the end of the incident's file
-// names. Incidents are small, so that reading them twice does no harm.
-func (inc *incident) foldFrom(file string, h event.Dict) {
+// readTrailer adds the folded triggers that the trailer at the end of the incident's file
+// lists. Incidents are small, so that reading them twice costs little.
+func (inc *incident) readTrailer(file string, h event.Dict) {
 	if st, err := os.Stat(file); err != nil || !st.Mode().IsRegular() {
 		return
 	}
@@ -211,16 +213,17 @@ func (inc *incident) foldFrom(file string, h event.Dict) {
 	for {
 		l, err := r.Next()
 		if err != nil {
-			return // what is wrong with the file says who shows it
+			return // damage is reported when the events are read
 		}
 		if l.Kind&flogfile.KindTrailer != 0 {
-			inc.fold(l.Trailer(), event.FromDict(trigger))
+			inc.addFolded(l.Trailer(), event.FromDict(trigger))
 		}
 	}
 }
 
-// fold notes the triggers that a trailer names: those of the trigger's process.
-func (inc *incident) fold(trailer any, trigger *event.Event) {
+// addFolded adds the folded triggers that a trailer lists. They are events of the same
+// incarnation as trigger.
+func (inc *incident) addFolded(trailer any, trigger *event.Event) {
 	d, _ := trailer.(event.Dict)
 	v, _ := d.Get("folded")
 	list, _ := v.([]any)
@@ -241,8 +244,7 @@ func (inc *incident) fold(trailer any, trigger *event.Event) {
 	}
 }
 
-// identity appends what makes an event known across files: incarnation and
-// number.
+// identity appends the incarnation and the number, which together identify an event.
 func identity(dst []byte, e event.View) []byte {
 	incarnation, _ := e.Get("incarnation")
 	num, _ := e.Get("num")
@@ -251,7 +253,7 @@ func identity(dst []byte, e event.View) []byte {
 	return event.AppendJSON(dst, num)
 }
 
-// marks appends the marks of triggers.
+// marks appends the mark of an event that is a trigger of its incident.
 func (p *printer) marks(dst []byte, r record) []byte {
 	if p.incident.trigger == nil {
 		return dst
@@ -266,14 +268,14 @@ func (p *printer) marks(dst []byte, r record) []byte {
 	return dst
 }
 
-// event appends an event as dump shows it.
+// event appends the output for an event, in the forms that have an output for each event.
 func (p *printer) event(dst []byte, r record) []byte {
 	switch p.Form {
 	case FormJSON:
 		return p.json(dst, r)
 	case FormTemplate:
 		start := len(dst)
-		return p.finish(p.template(dst, r), start, r.Level())
+		return p.decorate(p.template(dst, r), start, r.Level())
 	}
 	if p.JustNumbers && !p.live {
 		dst = append(p.time(dst, r), ' ')
@@ -282,7 +284,7 @@ func (p *printer) event(dst []byte, r record) []byte {
 	}
 	start := len(dst)
 	if p.live {
-		return p.liveEvent(dst, r)
+		return p.liveText(dst, r)
 	}
 	from := r.From()
 	dst = append(dst, from[:min(len(from), shortLen(from))]...)
@@ -295,7 +297,7 @@ func (p *printer) event(dst []byte, r record) []byte {
 	if p.RxTime {
 		dst = append(dst, "rx("...)
 		if rx, ok := r.RxTime(); ok {
-			dst = p.clock.Append(dst, rx)
+			dst = p.clock.append(dst, rx)
 		} else {
 			dst = append(dst, '?')
 		}
@@ -313,11 +315,11 @@ func (p *printer) event(dst []byte, r record) []byte {
 	dst = p.marks(dst, r)
 	dst = append(dst, '\n')
 	dst = p.failure(dst, r)
-	return p.finish(dst, start, r.Level())
+	return p.decorate(dst, start, r.Level())
 }
 
-// liveEvent appends an event as tail shows it.
-func (p *printer) liveEvent(dst []byte, r record) []byte {
+// liveText appends an event as the original's tail shows it.
+func (p *printer) liveText(dst []byte, r record) []byte {
 	start := len(dst)
 	if p.Verbose {
 		dst = append(r.AppendEventJSON(dst), '\n')
@@ -330,10 +332,10 @@ func (p *printer) liveEvent(dst []byte, r record) []byte {
 		dst = append(r.AppendText(dst), '\n')
 		dst = p.failure(dst, r)
 	}
-	return p.finish(dst, start, r.Level())
+	return p.decorate(dst, start, r.Level())
 }
 
-// labelled returns text with the label before each line.
+// labelled returns text with p.label before each line.
 func (p *printer) labelled(text []byte) []byte {
 	if p.label == "" {
 		return text
@@ -345,7 +347,7 @@ func (p *printer) labelled(text []byte) []byte {
 	return out
 }
 
-// shortLen returns how many bytes the first 8 characters of from have.
+// shortLen returns the length in bytes of the first 8 characters of from.
 func shortLen(from string) int {
 	n := 0
 	for i := range from {
@@ -357,6 +359,7 @@ func shortLen(from string) int {
 	return len(from)
 }
 
+// appendNumOr is appendNum with another text for an event without a number.
 func appendNumOr(dst []byte, r record, none string) ([]byte, bool) {
 	if _, ok := r.Get("num"); !ok {
 		return append(dst, none...), false
@@ -364,9 +367,10 @@ func appendNumOr(dst []byte, r record, none string) ([]byte, bool) {
 	return appendNum(dst, r)
 }
 
+// time appends the event's time; ? if it has none.
 func (p *printer) time(dst []byte, r record) []byte {
 	if t, ok := r.Seconds(); ok {
-		return p.clock.Append(dst, t)
+		return p.clock.append(dst, t)
 	}
 	if v, ok := r.Get("time"); ok {
 		return pytext.AppendStr(dst, v)
@@ -388,7 +392,7 @@ func (p *printer) failure(dst []byte, r record) []byte {
 	return dst
 }
 
-// template appends what the template makes of an event, as a line.
+// template appends the output of p.Template and a newline, or the error of the template.
 func (p *printer) template(dst []byte, r record) []byte {
 	num, _ := appendNumOr(nil, r, "")
 	seconds, _ := r.Seconds()
@@ -397,33 +401,34 @@ func (p *printer) template(dst []byte, r record) []byte {
 		Facility: r.Facility(), Text: string(r.AppendText(nil)), JSON: string(r.AppendEventJSON(nil)), Attrs: make(map[string]any),
 	}
 	if rx, ok := r.RxTime(); ok {
-		e.RxTime = string(p.clock.Append(nil, rx))
+		e.RxTime = string(p.clock.append(nil, rx))
 	}
 	if v, ok := r.Get("failure"); ok {
 		e.Failure = failureText(v)
 	}
 	for _, item := range r.Dict() {
 		if key, ok := item.Key.(string); ok {
-			e.Attrs[key] = shownValue(item.Value)
+			e.Attrs[key] = templateValue(item.Value)
 		}
 	}
-	w := appender{dst}
+	w := appendWriter{dst}
 	if err := p.Template.Execute(&w, &e); err != nil {
 		w.b = fmt.Appendf(dst, "%s", strings.TrimPrefix(err.Error(), "template: "))
 	}
 	return append(w.b, '\n')
 }
 
-type appender struct{ b []byte }
+// appendWriter is an io.Writer that appends.
+type appendWriter struct{ b []byte }
 
-func (a *appender) Write(p []byte) (int, error) {
+func (a *appendWriter) Write(p []byte) (int, error) {
 	a.b = append(a.b, p...)
 	return len(p), nil
 }
 
-// shownValue returns a value as templates print it: numbers and texts as they
-// are, all else as JSON.
-func shownValue(v any) any {
+// templateValue returns a value for a template: numbers and texts as they are, all else
+// as JSON.
+func templateValue(v any) any {
 	switch v := v.(type) {
 	case nil:
 		return ""
@@ -433,8 +438,7 @@ func shownValue(v any) any {
 	return string(event.AppendJSON(nil, v))
 }
 
-// json appends an event as one JSON object: the wrapper line of the file, and
-// its text.
+// json appends an event as the line of a flog file, with the key "text" added.
 func (p *printer) json(dst []byte, r record) []byte {
 	dst = append(dst, `{"from": `...)
 	dst = event.AppendJSONString(dst, r.From())
@@ -451,10 +455,10 @@ func (p *printer) json(dst []byte, r record) []byte {
 	return append(dst, "}\n"...)
 }
 
-// row returns an event as a row of the table.
+// row returns an event as a row of FormTable.
 func (p *printer) row(r record) []string {
 	num, _ := appendNum(nil, r)
-	text := string(visible(r.AppendText(nil), true))
+	text := string(escape(r.AppendText(nil), true))
 	if m := string(p.marks(nil, r)); m != "" {
 		text += m
 	}
@@ -464,27 +468,27 @@ func (p *printer) row(r record) []string {
 	return []string{string(p.time(nil, r)), r.From()[:shortLen(r.From())] + "#" + string(num), r.Level().String(), r.Facility(), text}
 }
 
-// lastLine returns the line of a traceback that says what happened.
+// lastLine returns the last line of a traceback, which says what happened.
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimRight(text, "\n]"), "\n")
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// sgr are the colours of the levels, by band: grey below OPERATIONAL, yellow,
-// red, and bold red.
-var sgr = [len(event.Levels)]string{"90", "", "33", "33", "33", "31", "31", "1;31"}
+// colors has the parameters of the terminal's SGR sequence for each band of levels: grey
+// for NOISY, none for OPERATIONAL, then yellow, red, and bold red.
+var colors = [len(event.Levels)]string{"90", "", "33", "33", "33", "31", "31", "1;31"}
 
-// finish makes the text from start on fit to be written: lone surrogates, which
-// no UTF-8 has, are shown as escapes, and for a terminal so are control
-// characters; then the level's colour is put around it.
-func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
+// decorate escapes what dst has from start on and puts the level's colour around it. It
+// escapes lone surrogates, which UTF-8 does not have, and for a terminal also control
+// characters.
+func (p *printer) decorate(dst []byte, start int, level event.Level) []byte {
 	if p.Terminal || bytes.IndexByte(dst[start:], 0xed) >= 0 {
-		dst = append(dst[:start], visible(dst[start:], p.Terminal)...)
+		dst = append(dst[:start], escape(dst[start:], p.Terminal)...)
 	}
-	if color := sgr[level.Band()]; p.Color && color != "" {
+	if color := colors[level.Band()]; p.Color && color != "" {
 		text := bytes.Clone(dst[start:])
 		dst = dst[:start]
-		for line := range bytes.Lines(text) { // each, since pagers end colours with the line
+		for line := range bytes.Lines(text) { // pagers end colours with the line
 			dst = append(append(append(dst, "\x1b["...), color...), 'm')
 			dst = append(append(dst, bytes.TrimSuffix(line, []byte("\n"))...), "\x1b[0m\n"...)
 		}
@@ -492,10 +496,9 @@ func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
 	return dst
 }
 
-// visible returns text with what cannot be written shown as escapes: lone
-// surrogates and bytes that are no UTF-8; if controls is set, control characters
-// too, except for the line's end and the tab.
-func visible(text []byte, controls bool) []byte {
+// escape returns text with escapes for lone surrogates and for bytes that are not UTF-8,
+// and, if controls is set, for control characters other than newline and tab.
+func escape(text []byte, controls bool) []byte {
 	out := make([]byte, 0, len(text)+16)
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRune(text[i:])

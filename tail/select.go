@@ -12,40 +12,45 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Select says which events are wanted: those that all its conditions hold for.
-// The zero value wants all. It may be used by several goroutines at once.
+// Select says which events are wanted: those for which all conditions hold. The zero
+// value wants all events. A field that is nil, 0 or "" is no condition.
+//
+// The fields must not change while a Dump, Filter or Follow runs with it. Several
+// goroutines may use a Select at once.
 type Select struct {
-	Only     *filter.Filter // nil is no condition
-	Level    *event.Level   // this and above
-	Facility *string        // it and its dotted children
-	Since    float64        // seconds since 1970, included; 0 is none
-	Until    float64        // included; 0 is none
-	From     string         // who recorded it begins so
-	Grep     *regexp.Regexp // is found in the text
+	// Conditions on one event.
+	Only     *filter.Filter // the expression is true
+	Level    *event.Level   // this level or above
+	Facility *string        // this facility or its dotted children
+	Since    float64        // the time is this or later; seconds since 1970
+	Until    float64        // the time is this or earlier; seconds since 1970
+	From     string         // from begins with this text
+	Grep     *regexp.Regexp // the text of the event matches
 
-	// The original's, of filter.
-	After, Before *int64  // time greater than, less than
-	NotFacility   *string // the facility does not begin so
+	// Conditions of the original's filter command. After and Before hold for an event
+	// without a time.
+	After, Before *int64  // the time is greater, or less; seconds since 1970
+	NotFacility   *string // the facility does not begin with this text
 
-	// What depends on more than one event.
-	Last    int       // the last so many of those selected; 0 is all
-	Around  *EventRef // this one and so many before and after it as Context says
-	Context int       // default 10
-	Parents *EventRef // this one, its parent, and so on
+	// Conditions on the place of an event among the events for which the others hold.
+	Last    int       // the event is one of the last so many; ignored if Around is set
+	Around  *EventRef // the event is this one, or one of Context events before or after it
+	Context int
+	Parents *EventRef // the event is this one, its parent, the parent's parent, and so on
 
 	mu     sync.Mutex
 	failed int   // events on which Only could not be evaluated; guarded by mu
 	err    error // of the first of them; guarded by mu
 }
 
-// EventRef names an event as dump shows it: its number, or who recorded it or
-// its incarnation or the begin of one, then # and the number.
+// EventRef names an event as dump shows it.
 type EventRef struct {
-	Prefix string
+	Prefix string // the beginning of the event's from or incarnation; "" is any
 	Num    event.Num
 }
 
-// ParseEventRef reads an EventRef: "12", "local#12", "4yewzbar#12".
+// ParseEventRef parses a number, or a prefix, # and a number: "12", "local#12",
+// "4yewzbar#12".
 func ParseEventRef(s string) (*EventRef, error) {
 	prefix, num, ok := strings.Cut(s, "#")
 	if !ok {
@@ -53,7 +58,7 @@ func ParseEventRef(s string) (*EventRef, error) {
 	}
 	n, err := strconv.ParseUint(num, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no event: write its number, or FROM#NUMBER as dump shows it", s)
+		return nil, fmt.Errorf("%q is not an event: want its number, or FROM#NUMBER as dump shows it", s)
 	}
 	return &EventRef{Prefix: prefix, Num: event.Num(n)}, nil
 }
@@ -63,19 +68,20 @@ func (ref *EventRef) match(r record) bool {
 	return ok && n == ref.Num && (ref.Prefix == "" || strings.HasPrefix(r.From(), ref.Prefix) || strings.HasPrefix(r.Incarnation(), ref.Prefix))
 }
 
-// whole reports whether the conditions concern one event at a time.
-func (s *Select) whole() bool { return s.Last > 0 || s.Around != nil || s.Parents != nil }
+// spansEvents reports whether a condition concerns more than one event.
+func (s *Select) spansEvents() bool { return s.Last > 0 || s.Around != nil || s.Parents != nil }
 
-// all reports whether every event is wanted.
-func (s *Select) all() bool {
+// matchesAll reports whether match is true for every event.
+func (s *Select) matchesAll() bool {
 	return s == nil || s.Only == nil && s.Level == nil && s.Facility == nil && s.Since == 0 && s.Until == 0 && s.From == "" &&
 		s.Grep == nil && s.After == nil && s.Before == nil && s.NotFacility == nil
 }
 
-// want returns what a file's index can help with.
+// want returns the conditions for which a reader of a file with an index can skip parts
+// of the file.
 func (s *Select) want() flogfile.Selection {
 	var w flogfile.Selection
-	if s == nil || s.whole() && s.Last == 0 {
+	if s == nil || s.spansEvents() && s.Last == 0 {
 		return w
 	}
 	w.Since, w.Until = s.Since, s.Until
@@ -88,8 +94,9 @@ func (s *Select) want() flogfile.Selection {
 	return w
 }
 
-// match reports whether r, an event of the named program, is wanted. An event on
-// which Only cannot be evaluated is not, and counts in Err.
+// match reports whether the conditions on one event hold for r, which the named program
+// recorded; "" if its name is not known. If Only cannot be evaluated, it does not hold,
+// and Err counts the event.
 func (s *Select) match(r record, program string) bool {
 	if s.Level != nil && r.Level() < *s.Level {
 		return false
@@ -108,7 +115,7 @@ func (s *Select) match(r record, program string) bool {
 		if (s.Since != 0 || s.Until != 0) && !ok || s.Since != 0 && !(t >= s.Since) || s.Until != 0 && !(t <= s.Until) {
 			return false
 		}
-		// An event without a time is not known to be outside.
+		// An event without a time is not known to be outside of After and Before.
 		if ok && (s.After != nil && !(t > float64(*s.After)) || s.Before != nil && !(t < float64(*s.Before))) {
 			return false
 		}
@@ -120,7 +127,7 @@ func (s *Select) match(r record, program string) bool {
 		return true
 	}
 	origin := filter.Origin{From: r.From(), Program: program}
-	if it, ok := r.(*live); ok {
+	if it, ok := r.(*liveEvent); ok {
 		origin.From = it.tub
 	}
 	ok, err := s.Only.MatchFrom(r, origin)
@@ -134,10 +141,11 @@ func (s *Select) match(r record, program string) bool {
 	return ok
 }
 
-// pushed returns what of the conditions a publisher can see to, as a level and an
-// expression of package event/filter, and the rest. With Parents that is nothing:
-// a chain may lead through events that the conditions do not hold for.
-func (s *Select) pushed() (level event.Level, expression string, rest *Select) {
+// forPublisher splits the conditions on one event: a publisher that supports the
+// extensions evaluates the level and the expression of package event/filter, and rest
+// remains for match. With Parents a publisher evaluates nothing, because a chain of
+// parents may lead through events for which the conditions do not hold.
+func (s *Select) forPublisher() (level event.Level, expression string, rest *Select) {
 	if s.Parents != nil {
 		return 0, "", s
 	}
@@ -169,16 +177,17 @@ func (s *Select) pushed() (level event.Level, expression string, rest *Select) {
 		return level, "", rest
 	}
 	if _, err := filter.Compile(expression); err != nil {
-		// A variable cannot stand in brackets, and both together may be too long:
-		// then the events are selected here.
+		// An expression that begins with let cannot stand in parentheses, and all
+		// together may be too long.
 		here := &Select{Only: s.Only, Level: rest.Level, Facility: s.Facility, Since: s.Since, Until: s.Until, From: s.From, Grep: s.Grep}
 		return level, "", here
 	}
 	return level, expression, rest
 }
 
-// Err says on how many events Only could not be evaluated, and why on the
-// first.
+// Err returns nil if Only could be evaluated for every event, else an error with the
+// number of events for which it could not, and the reason for the first of them. A nil
+// Select has no error.
 func (s *Select) Err() error {
 	if s == nil {
 		return nil

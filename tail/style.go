@@ -5,27 +5,28 @@ import (
 	"time"
 )
 
-// Style says how events are shown. Its zero value is the original's dump.
+// Style says how events are shown. The zero value shows them as the original's dump does.
 type Style struct {
-	Verbose     bool           // whole events as JSON after their text, and whole headers
-	JustNumbers bool           // time and number only
-	RxTime      bool           // the time of receipt too
+	Verbose     bool           // also the whole event as JSON, and whole headers
+	JustNumbers bool           // only the time and the number
+	RxTime      bool           // also the time at which the event was received
 	Times       TimeMode       //
-	Zone        *time.Location // of local times; default time.Local
-	Color       bool           // by level
-	Terminal    bool           // make control characters visible, which a terminal would obey
+	Zone        *time.Location // zone of local times; default time.Local
+	Color       bool           // colour events by their level
+	Terminal    bool           // escape control characters, which a terminal would obey
 	Form        Form
-	Template    *template.Template // for FormTemplate
+	Template    *template.Template // of ParseTemplate; required for FormTemplate
 }
 
-// Form is the form in which events are shown.
+// Form is what is made of the events. The forms from FormTable on need all events: Follow,
+// and Dump with its field Follow, cannot make them.
 type Form int
 
 const (
-	FormText     Form = iota // the original's line
-	FormJSON                 // one object a line: the file's, with the text added
-	FormTemplate             // Style.Template for each event
-	FormTable                // a table
-	FormTree                 // below their parents
-	FormSummary              // counts of all of them
+	FormText     Form = iota // a line for each event, as the original shows it
+	FormJSON                 // a JSON object for each event: the line of a flog file, and the key "text"
+	FormTemplate             // the output of Style.Template for each event
+	FormTable                // a table with a row for each event
+	FormTree                 // events indented below their parents
+	FormSummary              // counts, the rate over time, and the triggers
 )

@@ -10,14 +10,15 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// Target is a live process to be followed.
+// Target is a live process to follow.
 type Target struct {
-	Name string // as the user named it
+	Name string // stands before its lines if there are several targets
 	FURL rpc.FURL
 }
 
-// ParseTarget returns the target that text names: a FURL, a file that holds one,
-// or a directory with a file logport.furl.
+// ParseTarget returns the target that text names: a FURL, whose TubID becomes the name, a
+// file that holds a FURL, or a directory with a file logport.furl. The error says which
+// of these is missing or malformed.
 func ParseTarget(text string) (Target, error) {
 	if strings.HasPrefix(text, "pb:") {
 		furl, err := rpc.ParseFURL(text)
@@ -28,7 +29,7 @@ func ParseTarget(text string) (Target, error) {
 	}
 	st, err := os.Stat(text)
 	if err != nil {
-		return Target{}, fmt.Errorf("can't use tail target %q: it is no FURL, and no file or directory of that name: %w", text, errors.Unwrap(err))
+		return Target{}, fmt.Errorf("can't use tail target %q: not a FURL, a file or a directory: %w", text, errors.Unwrap(err))
 	}
 	file := text
 	if st.IsDir() {
@@ -36,7 +37,7 @@ func ParseTarget(text string) (Target, error) {
 	}
 	furl, err := rpc.ReadFURLFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return Target{}, fmt.Errorf("can't use tail target %q: there is no logport.furl in that directory", text)
+		return Target{}, fmt.Errorf("can't use tail target %q: the directory has no logport.furl", text)
 	}
 	if err != nil {
 		return Target{}, fmt.Errorf("can't use tail target %q: %w", text, err)

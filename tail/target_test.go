@@ -24,8 +24,8 @@ func TestParseTarget(t *testing.T) {
 		write("a.furl", "\n "+furl+" \n"): "",
 		"pb://nothing":                    "FURL",
 		write("b.furl", "nothing"):        "can't use tail target",
-		filepath.Join(dir, "missing"):     "no file or directory",
-		t.TempDir():                       "there is no logport.furl",
+		filepath.Join(dir, "missing"):     "not a FURL",
+		t.TempDir():                       "has no logport.furl",
 	} {
 		target, err := tail.ParseTarget(text)
 		switch {

@@ -6,11 +6,11 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// tree collects events and shows them below their parents.
+// tree collects events and shows each below its parent.
 type tree struct {
 	p     *printer
 	nodes []node
-	byKey map[nodeKey]int // of the first event with that number
+	byKey map[nodeKey]int // index of the first event with that number
 }
 
 type nodeKey struct {
@@ -19,18 +19,18 @@ type nodeKey struct {
 }
 
 type node struct {
-	text     string // as the line is, without its end
-	key      nodeKey
-	parent   event.Num
-	has      bool // a parent
-	children []int
+	text      string // as FormText shows the event, without the final newline
+	key       nodeKey
+	parent    event.Num
+	hasParent bool
+	children  []int
 }
 
 func (t *tree) add(r record) {
 	n := node{text: strings.TrimSuffix(string(t.p.event(nil, r)), "\n")}
 	num, ok := r.Num()
 	n.key = nodeKey{r.Incarnation(), num}
-	n.parent, n.has = r.Parent()
+	n.parent, n.hasParent = r.Parent()
 	if ok {
 		if t.byKey == nil {
 			t.byKey = make(map[nodeKey]int)
@@ -42,14 +42,14 @@ func (t *tree) add(r record) {
 	t.nodes = append(t.nodes, n)
 }
 
-// append appends the whole tree. An event whose parent was not selected, which
-// is its own, or whose parents go in a circle, is a root.
+// append appends the whole tree. An event is a root if it has no parent, if its parent is
+// not in the tree, or if its ancestors form a circle.
 func (t *tree) append(dst []byte) []byte {
 	var roots []int
 	for i := range t.nodes {
 		n := &t.nodes[i]
 		parent, ok := t.byKey[nodeKey{n.key.incarnation, n.parent}]
-		if !n.has || !ok || parent == i || t.below(parent, i) {
+		if !n.hasParent || !ok || parent == i || t.below(parent, i) {
 			roots = append(roots, i)
 			continue
 		}
@@ -61,12 +61,13 @@ func (t *tree) append(dst []byte) []byte {
 	return dst
 }
 
-// below reports whether going up from i leads to top.
+// below reports whether top is an ancestor of i. If the ancestors of i form a circle, it
+// returns true.
 func (t *tree) below(i, top int) bool {
 	for range len(t.nodes) {
 		n := &t.nodes[i]
 		up, ok := t.byKey[nodeKey{n.key.incarnation, n.parent}]
-		if !n.has || !ok || up == i {
+		if !n.hasParent || !ok || up == i {
 			return false
 		}
 		if i = up; i == top {
@@ -76,9 +77,11 @@ func (t *tree) below(i, top int) bool {
 	return true
 }
 
-// maxIndent is how deep the tree is drawn; what is deeper stands at that depth.
+// maxIndent is the depth up to which the tree is indented; taste.
 const maxIndent = 40
 
+// node appends event i and all below it. The first line begins with first, the others
+// with rest.
 func (t *tree) node(dst []byte, i int, first, rest string) []byte {
 	n := &t.nodes[i]
 	for j, line := range strings.Split(n.text, "\n") {

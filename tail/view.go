@@ -7,15 +7,15 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// view shows events one after the other in a form.
+// view shows events in a form. Output that needs all events is made by end.
 type view struct {
 	out   *bufio.Writer
 	style Style
-	clock *Clock
+	clock *clock // one for all files, for times relative to the first event
 	err   error
 	buf   []byte
 
-	window window[kept]
+	window window[heldLine]
 
 	rows    [][]string
 	tree    *tree
@@ -28,34 +28,35 @@ func (v *view) text(text []byte) {
 	}
 }
 
-// maxRows is how many rows one table has; longer output is several tables, since
-// a column's width is known only at the end.
+// maxRows is the number of rows of one table. The width of a column is known only at the
+// end of a table, so longer output is several tables.
 const maxRows = 5000
 
-// event shows one event that is selected, now or when it is known to be wanted.
+// event takes a selected event, and shows it at once or when Last or Around of the
+// Select are known to want it.
 func (v *view) event(p *printer, l *flogfile.Line) error {
 	return v.window.add(l,
-		func() kept { return kept{p, p.incident, bytes.Clone(l.Raw)} },
-		v.showKept,
+		func() heldLine { return heldLine{p, p.incident, bytes.Clone(l.Raw)} },
+		v.showHeld,
 		func() error { v.show(p, l); return v.err })
 }
 
-// kept is a line that may be shown later.
-type kept struct {
+// heldLine is a line of a file that may be shown later.
+type heldLine struct {
 	p        *printer
-	incident *incident
+	incident *incident // the one the line belongs to
 	raw      []byte
 }
 
-func (v *view) showKept(k kept) error {
-	now := k.p.incident
-	k.p.incident = k.incident
-	v.show(k.p, flogfile.ParseLine(k.raw))
-	k.p.incident = now
+func (v *view) showHeld(h heldLine) error {
+	current := h.p.incident
+	h.p.incident = h.incident
+	v.show(h.p, flogfile.ParseLine(h.raw))
+	h.p.incident = current
 	return v.err
 }
 
-// show shows one event in the form.
+// show shows one event.
 func (v *view) show(p *printer, r record) {
 	switch v.style.Form {
 	case FormTable:
@@ -81,9 +82,9 @@ func (v *view) flushRows() {
 	}
 }
 
-// end shows what could not be shown before.
+// end shows what remains when all events have been read.
 func (v *view) end() error {
-	if err := v.window.end(v.showKept); v.err == nil {
+	if err := v.window.end(v.showHeld); v.err == nil {
 		v.err = err
 	}
 	switch v.style.Form {
@@ -92,7 +93,7 @@ func (v *view) end() error {
 	case FormTree:
 		v.text(v.tree.append(nil))
 	case FormSummary:
-		v.text(v.summary.append(nil, Table))
+		v.text(v.summary.append(nil))
 	}
 	return v.err
 }

@@ -50,11 +50,11 @@ func newTailCommand() *cobra.Command {
 			}
 			f.Out, f.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if f.Style.Form != tail.FormText {
-				f.Lines = f.Notes // the output is for programs
+				f.Status = f.Notes // the output is for programs
 			} else {
-				f.Lines = f.Out
+				f.Status = f.Out
 			}
-			if _, err := fmt.Fprintln(f.Lines, "starting.."); err != nil {
+			if _, err := fmt.Fprintln(f.Status, "starting.."); err != nil {
 				return err
 			}
 			return f.Run(cmd.Context())
