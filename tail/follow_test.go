@@ -3,13 +3,16 @@ package tail_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -431,5 +434,39 @@ func TestTailStatesGaps(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Run returns nil if a signal ended its context, and the cause if something else did.
+func TestTailEnds(t *testing.T) {
+	_, target := openLogport(t)
+	run := func(ctx context.Context, end func()) error {
+		r, w := io.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			f := tail.Follow{Targets: []tail.Target{target}, Out: w, Notes: t.Output()}
+			ended <- f.Run(ctx)
+			w.Close()
+		}()
+		lines := bufio.NewScanner(r)
+		until(t, func() string {
+			if !lines.Scan() {
+				t.Fatal("Run has returned")
+			}
+			return lines.Text()
+		}, `^Connected`)
+		end()
+		io.Copy(io.Discard, r)
+		return <-ended
+	}
+	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGUSR1)
+	defer stop()
+	if err := run(ctx, func() { syscall.Kill(os.Getpid(), syscall.SIGUSR1) }); err != nil {
+		t.Errorf("after a signal Run = %v", err)
+	}
+	cause := errors.New("the test ends it")
+	other, cancel := context.WithCancelCause(t.Context())
+	if err := run(other, func() { cancel(cause) }); err != cause {
+		t.Errorf("Run = %v, want %v", err, cause)
 	}
 }
