@@ -11,8 +11,8 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// localZone returns the zone that TZ names now: package time reads it only once,
-// and tests set it.
+// localZone returns the time zone that TZ names. Package time reads TZ only once, and tests
+// change it.
 func localZone() *time.Location {
 	if name, ok := os.LookupEnv("TZ"); ok && name != "" {
 		if loc, err := time.LoadLocation(name); err == nil {
@@ -22,8 +22,8 @@ func localZone() *time.Location {
 	return time.Local
 }
 
-// foreign says in the original's words that a file is no flog file; other errors
-// it returns.
+// foreign prints a *flogfile.FormatError in the words of the original and returns the exit
+// code. It returns other errors unchanged.
 func foreign(errw io.Writer, command string, err error) error {
 	f, ok := errors.AsType[*flogfile.FormatError](err)
 	if !ok {

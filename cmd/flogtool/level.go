@@ -24,12 +24,12 @@ func newLevelCommand() *cobra.Command {
 	var hold time.Duration
 	cmd := &cobra.Command{
 		Use:   "level [flags] TARGET [FACILITY=LEVEL...]",
-		Short: "Show or change, for a while, what a live process records",
-		Long: "Level shows from which level on the facilities of a live process make events, and\n" +
-			"changes that for a while: then the process falls back by itself. TARGET is the\n" +
-			"directory the process records in, one of its slots, or a control.furl or the FURL\n" +
-			"in it; a logport's FURL gives reading only. LEVEL is a name or a number; an empty\n" +
-			"FACILITY is the default for all.",
+		Short: "Show or change the thresholds of a live process",
+		Long: "A facility makes events at its threshold and above. Level shows the thresholds of a\n" +
+			"live process, or changes them for a limited time, after which the process restores\n" +
+			"them itself. TARGET is the directory that the process records in, one of its slots, a\n" +
+			"file control.furl, or the FURL in it; the FURL of a logport does not permit this.\n" +
+			"LEVEL is a name or a number. An empty FACILITY is the default for all facilities.",
 		Example: "  flogtool level /var/lib/orders/flog\n" +
 			"  flogtool level /var/lib/orders/flog db.pool=NOISY --for 10m\n" +
 			"  flogtool level control.furl =UNUSUAL --for 1h",
@@ -40,7 +40,7 @@ func newLevelCommand() *cobra.Command {
 				facility, level, ok := strings.Cut(arg, "=")
 				l, known := event.ParseLevel(level)
 				if !ok || !known {
-					return cli.Usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
+					return cli.Usagef("%q is not of the form FACILITY=LEVEL, such as db.pool=NOISY", arg)
 				}
 				changes = append(changes, wire.Threshold{Facility: facility, Level: l})
 			}
@@ -56,11 +56,11 @@ func newLevelCommand() *cobra.Command {
 			return changeLevels(ctx, cmd, furl, changes, hold)
 		},
 	}
-	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "how long a change holds")
+	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "restore the thresholds after this time, 1s to 24h")
 	return cmd
 }
 
-// controlTarget returns the FURL that a command line's TARGET means.
+// controlTarget returns the FURL of the control object that TARGET names.
 func controlTarget(target string) (rpc.FURL, error) {
 	if strings.HasPrefix(target, "pb:") {
 		return rpc.ParseFURL(target)
@@ -76,6 +76,7 @@ func controlTarget(target string) (rpc.FURL, error) {
 	return rpc.ReadFURLFile(file)
 }
 
+// changeLevels makes the changes for the time hold, and prints all thresholds.
 func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []wire.Threshold, hold time.Duration) error {
 	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
@@ -87,7 +88,7 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 		return err
 	}
 	if !wire.IsControl(control) {
-		return errors.New("this is a logport's FURL, which gives reading only: changing levels takes the FURL in control.furl")
+		return errors.New("this FURL is of a logport, which permits reading only: use the FURL in control.furl")
 	}
 	for _, c := range changes {
 		if err := wire.SetThreshold(ctx, control, c, hold); err != nil {
@@ -113,13 +114,13 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 func newFURLCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "furl",
-		Short:   "Show or withdraw the FURLs of a process",
+		Short:   "Print or replace the FURLs of a process",
 		Example: "  flogtool furl show /var/lib/orders/flog logport\n  flogtool furl rotate /var/lib/orders/flog logport",
-		Long: "A FURL is a permission: who knows it may use what is behind it. Furl show prints\n" +
-			"one, furl rotate withdraws it and prints the new one.",
+		Long: "A FURL is a permission: its holder can use the object that it refers to. Furl show\n" +
+			"prints a FURL. Furl rotate withdraws it, and prints the new one.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return cli.Usagef("unknown command %q: show and rotate are", args[0])
+				return cli.Usagef("unknown command %q: want show or rotate", args[0])
 			}
 			return cli.Usagef("must specify show or rotate")
 		},
@@ -133,7 +134,7 @@ func newFURLCommand() *cobra.Command {
 			Args:    cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if args[1] != "logport" && args[1] != "control" {
-					return cli.Usagef("%q is neither logport nor control", args[1])
+					return cli.Usagef("%q is not logport or control", args[1])
 				}
 				file, err := logport.FURLFile(filepath.Clean(args[0]), args[1])
 				if err != nil {
@@ -153,7 +154,7 @@ func newFURLCommand() *cobra.Command {
 			furl, err := rpc.ReadFURLFile(file)
 			return furl.String(), err
 		}),
-		sub("rotate", "Give a FURL a new secret part and end what came in by the old one",
+		sub("rotate", "Replace the secret part of a FURL, and end connections that use the old one",
 			"  flogtool furl rotate /var/lib/orders/flog control", logport.RotateFURL))
 	return cmd
 }
