@@ -41,7 +41,7 @@ func newDemoCommand() *cobra.Command {
 		once         bool
 	)
 	cmd := &cobra.Command{
-		Use:     "demo [options]",
+		Use:     "demo [flags]",
 		Short:   "Show two services, an incident, a gatherer and NATS at work",
 		Example: "  flogtool demo\n  flogtool demo --once --dir /tmp/demo",
 		Long: "Demo starts an incident gatherer with its NATS server, and two small services that log\n" +

@@ -33,7 +33,7 @@ func (s *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.facility, "facility", "", "events of `FACILITY` or its dotted children")
 	flags.StringVar(&s.since, "since", "", "events at `TIME` or later: RFC 3339, 16:04, or -15m, relative to now")
 	flags.StringVar(&s.until, "until", "", "events at `TIME` or earlier")
-	flags.StringVar(&s.from, "from", "", "events that came from a TubID or file whose name begins with `PREFIX`")
+	flags.StringVar(&s.from, "from", "", "events whose from, a TubID or the name of a file, begins with `PREFIX`")
 	flags.StringVar(&s.grep, "grep", "", "events whose text matches the regular expression `EXPR`")
 	flags.IntVar(&s.last, "last", 0, "the last `N` of the selected events")
 	flags.StringVar(&s.around, "around", "", "`EVENT`, a number or FROM#NUMBER, and the events before and after it")
