@@ -58,7 +58,7 @@ func (d *Dump) Run(ctx context.Context) error {
 // dumpBlock is the output for a block of a file.
 type dumpBlock struct {
 	out           []byte
-	before, after *incident // the one that the first lines belong to, and the next block's
+	before, after *fileHeader // the latest header before the block, and at its end
 	damage        flogfile.DamageError
 }
 
@@ -69,17 +69,17 @@ func (d *Dump) parallel(ctx context.Context, s *sources) error {
 		return err
 	}
 	defer r.Close()
-	// A worker formats a block with the incident that is current when it begins. That
-	// is wrong if a header is in a block before it that is not done yet. Headers are at
-	// the start of files; after a header elsewhere, blocks are formatted again.
-	var current atomic.Pointer[incident]
-	current.Store(&incident{})
+	// A worker formats a block with the header that is the latest when it begins. That is
+	// wrong if one of the blocks before, which other workers have, contains a header. It is
+	// rare, since headers are at the start of files; such a block is formatted again.
+	var current atomic.Pointer[fileHeader]
+	current.Store(&fileHeader{})
 	newWork := func() func(flogfile.Block, dumpBlock) dumpBlock {
 		p := d.printer(r)
 		var line flogfile.Line
 		return func(b flogfile.Block, old dumpBlock) dumpBlock { return p.block(&line, b, current.Load(), old.out) }
 	}
-	p := d.printer(r) // for those
+	p := d.printer(r) // to format again
 	var line flogfile.Line
 	err = flogfile.Map(r, runtime.GOMAXPROCS(0), newWork, func(b flogfile.Block, done dumpBlock) error {
 		if done.before != current.Load() {
@@ -144,7 +144,7 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		if missing := p.missing(l); missing != "" {
 			r.Damage().AddIncomplete(l, missing)
 		}
-		if !d.Select.match(l, p.incident.program) || inChain != nil && !inChain(l) {
+		if !d.Select.match(l, p.head.program) || inChain != nil && !inChain(l) {
 			return nil
 		}
 		return v.event(p, l)

@@ -15,8 +15,8 @@ import (
 	"github.com/flogtool/flogtool/event/pytext"
 )
 
-// incident is what the latest header says about the events after it.
-type incident struct {
+// fileHeader is what the latest header of a file says about the events after it.
+type fileHeader struct {
 	program string          // the program that recorded them; "" if the header does not say it
 	trigger []byte          // identity of the trigger; nil if the file is not an incident
 	folded  map[string]bool // identities of the triggers that were folded into it
@@ -25,26 +25,26 @@ type incident struct {
 // printer formats events of one file or process. Only one goroutine may use it.
 type printer struct {
 	Style
-	clock    *clock
-	incident *incident
-	scratch  []byte
-	sel      *Select // which events line shows; nil is all
-	file     string  // name of the file, whose trailer header reads
-	live     bool    // show events as the original's tail does, not its dump
-	label    string  // stands before each line
+	clock   *clock
+	head    *fileHeader // of the events that follow
+	scratch []byte
+	sel     *Select // which events line shows; nil is all
+	file    string  // name of the file, whose trailer header reads
+	live    bool    // show events as the original's tail does, not its dump
+	label   string  // stands before each line
 }
 
 func newPrinter(s Style) *printer {
 	if s.Zone == nil {
 		s.Zone = time.Local
 	}
-	return &printer{Style: s, clock: newClock(s.Times, s.Zone), incident: &incident{}}
+	return &printer{Style: s, clock: newClock(s.Times, s.Zone), head: &fileHeader{}}
 }
 
-// block returns the output for a block of a file, whose lines belong to the incident
-// before until a header says otherwise. It reuses line and the memory of out.
-func (p *printer) block(line *flogfile.Line, b flogfile.Block, before *incident, out []byte) dumpBlock {
-	p.incident = before
+// block returns the output for a block of a file. Before is the latest header before it. It
+// reuses line and the memory of out.
+func (p *printer) block(line *flogfile.Line, b flogfile.Block, before *fileHeader, out []byte) dumpBlock {
+	p.head = before
 	d := dumpBlock{before: before, out: out[:0]}
 	if d.out == nil {
 		d.out = make([]byte, 0, len(b.Data)/2)
@@ -53,7 +53,7 @@ func (p *printer) block(line *flogfile.Line, b flogfile.Block, before *incident,
 		d.out = p.line(d.out, l, &d.damage)
 		return true
 	})
-	d.after = p.incident
+	d.after = p.head
 	return d
 }
 
@@ -75,7 +75,7 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 		if missing := p.missing(l); missing != "" {
 			damage.AddIncomplete(l, missing)
 		}
-		if p.sel == nil || p.sel.match(l, p.incident.program) {
+		if p.sel == nil || p.sel.match(l, p.head.program) {
 			dst = p.event(dst, l)
 		}
 	}
@@ -108,17 +108,17 @@ func (p *printer) missing(l *flogfile.Line) string {
 	return ""
 }
 
-// header appends the output for a header, and sets the incident if it is one's header.
+// header appends the output for a header, and sets p.head.
 func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	h := l.Header()
 	if h == nil {
 		damage.AddIncomplete(l, "the header is not an object")
 	}
 	if h != nil {
-		if program := flogfile.Program(h); program != p.incident.program {
-			now := *p.incident
+		if program := flogfile.Program(h); program != p.head.program {
+			now := *p.head
 			now.program = program
-			p.incident = &now
+			p.head = &now
 		}
 		if kind, ok := h.Get("type"); !ok {
 			damage.AddIncomplete(l, "header without a type")
@@ -127,7 +127,7 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 				if _, ok := h.Get("trailer"); !ok {
 					inc.readTrailer(p.file, h)
 				}
-				p.incident = inc
+				p.head = inc
 			} else {
 				damage.AddIncomplete(l, "incident header without a trigger")
 			}
@@ -182,15 +182,14 @@ func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 	return dst
 }
 
-// newIncident returns what the header of an incident says, or nil if the header has no
-// trigger.
-func newIncident(h event.Dict) *incident {
+// newIncident returns what the header h of an incident says, or nil if it has no trigger.
+func newIncident(h event.Dict) *fileHeader {
 	v, _ := h.Get("trigger")
 	trigger, ok := v.(event.Dict)
 	if !ok {
 		return nil
 	}
-	inc := &incident{program: flogfile.Program(h), trigger: identity(nil, event.FromDict(trigger))}
+	inc := &fileHeader{program: flogfile.Program(h), trigger: identity(nil, event.FromDict(trigger))}
 	if trailer, ok := h.Get("trailer"); ok {
 		inc.addFolded(trailer, event.FromDict(trigger))
 	}
@@ -199,7 +198,7 @@ func newIncident(h event.Dict) *incident {
 
 // readTrailer adds the folded triggers that the trailer at the end of the incident's file
 // lists. Incidents are small, so that reading them twice costs little.
-func (inc *incident) readTrailer(file string, h event.Dict) {
+func (inc *fileHeader) readTrailer(file string, h event.Dict) {
 	if st, err := os.Stat(file); err != nil || !st.Mode().IsRegular() {
 		return
 	}
@@ -223,7 +222,7 @@ func (inc *incident) readTrailer(file string, h event.Dict) {
 
 // addFolded adds the folded triggers that a trailer lists. They are events of the same
 // incarnation as trigger.
-func (inc *incident) addFolded(trailer any, trigger *event.Event) {
+func (inc *fileHeader) addFolded(trailer any, trigger *event.Event) {
 	d, _ := trailer.(event.Dict)
 	v, _ := d.Get("folded")
 	list, _ := v.([]any)
@@ -255,14 +254,14 @@ func identity(dst []byte, e event.View) []byte {
 
 // marks appends the mark of an event that is a trigger of its incident.
 func (p *printer) marks(dst []byte, r record) []byte {
-	if p.incident.trigger == nil {
+	if p.head.trigger == nil {
 		return dst
 	}
 	p.scratch = identity(p.scratch[:0], r)
 	switch {
-	case bytes.Equal(p.scratch, p.incident.trigger):
+	case bytes.Equal(p.scratch, p.head.trigger):
 		return append(dst, " [INCIDENT-TRIGGER]"...)
-	case p.incident.folded[string(p.scratch)]:
+	case p.head.folded[string(p.scratch)]:
 		return append(dst, " [FOLDED-TRIGGER]"...)
 	}
 	return dst

@@ -36,23 +36,23 @@ const maxRows = 5000
 // Select are known to want it.
 func (v *view) event(p *printer, l *flogfile.Line) error {
 	return v.window.add(l,
-		func() heldLine { return heldLine{p, p.incident, bytes.Clone(l.Raw)} },
+		func() heldLine { return heldLine{p, p.head, bytes.Clone(l.Raw)} },
 		v.showHeld,
 		func() error { v.show(p, l); return v.err })
 }
 
 // heldLine is a line of a file that may be shown later.
 type heldLine struct {
-	p        *printer
-	incident *incident // the one the line belongs to
-	raw      []byte
+	p    *printer
+	head *fileHeader // the latest header before the line
+	raw  []byte
 }
 
 func (v *view) showHeld(h heldLine) error {
-	current := h.p.incident
-	h.p.incident = h.incident
+	current := h.p.head
+	h.p.head = h.head
 	v.show(h.p, flogfile.ParseLine(h.raw))
-	h.p.incident = current
+	h.p.head = current
 	return v.err
 }
 
@@ -67,7 +67,7 @@ func (v *view) show(p *printer, r record) {
 		v.tree.p = p
 		v.tree.add(r)
 	case FormSummary:
-		v.summary.p.incident = p.incident
+		v.summary.p.head = p.head
 		v.summary.add(r)
 	default:
 		v.buf = p.event(v.buf[:0], r)
