@@ -20,10 +20,10 @@ import (
 //     empty it,
 //   - more, up to windowMost, while the latest line is less than windowTime after
 //     the earliest in the window,
-//   - and one line only while the windows of all files hold windowBytes.
+//   - but only one line while the windows of all files hold windowBytes.
 //
-// An event that comes later than the window can hold is given as it comes, out of
-// order. Lines of equal time keep the order of the file.
+// An event that arrives later than the window reaches is out of order in the output too.
+// Lines of equal time keep the order of the file.
 const (
 	windowLeast = 1024     // lines; taste
 	windowMost  = 16384    // lines; taste
@@ -52,7 +52,7 @@ type stream struct {
 	head   []*lookahead // lines before the first with a time, which precede all others
 	window []*lookahead // by time, and of equal times in the order of the file
 	free   []*lookahead
-	line   flogfile.Line // the line that is given
+	line   flogfile.Line // the line that is passed on
 }
 
 // fill reads lines into the window, as many as it may hold.
@@ -99,8 +99,8 @@ func (st *stream) add(l *flogfile.Line) {
 	st.window = slices.Insert(st.window, at, a)
 }
 
-// next returns the next lines: one of the window, and those before the first; none
-// at the end of the file. They may be used until the next call of put.
+// next returns the next lines: the first of the window, and at the start of the file the
+// lines before it. It returns none at the end of the file. The caller returns each with put.
 func (st *stream) next() []*lookahead {
 	lines := st.head
 	st.head = nil
@@ -119,19 +119,18 @@ func (st *stream) put(a *lookahead) {
 	}
 }
 
-// close closes the file and returns the error that ended it, io.EOF if all of it
-// was read.
+// close closes the file. It returns the error that ended it, or io.EOF if it was read
+// completely.
 func (st *stream) close() error {
 	st.r.Close()
 	if !st.ended {
 		return io.EOF
 	}
-	_, err := st.r.Next() // with what was noted since the end was reached
+	_, err := st.r.Next() // includes what has been added to r.Damage() since the end
 	return err
 }
 
-// streams is a heap of files by the time of their next line; of equal times the
-// name decides.
+// streams is a heap of files, ordered by the time of their next line, then by name.
 type streams []*stream
 
 func (h streams) Len() int { return len(h) }
@@ -154,8 +153,8 @@ func compareNames(a, b *stream) int {
 	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.place, b.place))
 }
 
-// merged merges the files. A file is open only while its events are due: a
-// gatherer's directory may have thousands.
+// merged merges the files. It opens a file only when its first event is next, and closes it
+// after the last, since a gatherer's directory may have thousands of files.
 func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfile.Reader) error) error {
 	var bytes int64
 	var waiting []*stream
@@ -182,8 +181,8 @@ func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfi
 			st.close()
 		}
 	}()
-	// give gives the next lines of st, and ends it if there are no more after them.
-	give := func(st *stream) error {
+	// pass passes the next lines of st to f.
+	pass := func(st *stream) error {
 		for _, a := range st.next() {
 			st.line.Reset(a.raw, a.number, a.offset)
 			if err := f(&st.line, st.r); err != nil {
@@ -209,7 +208,7 @@ func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfi
 				heap.Push(&open, st)
 				continue
 			}
-			err = give(st) // lines without a time, if any
+			err = pass(st) // lines without a time, if any
 			s.fault(st.close())
 			if err != nil {
 				return err
@@ -219,7 +218,7 @@ func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfi
 			continue
 		}
 		st := open[0]
-		if err := give(st); err != nil {
+		if err := pass(st); err != nil {
 			return err
 		}
 		if st.fill(); len(st.window) > 0 {
@@ -232,8 +231,8 @@ func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfi
 	return nil
 }
 
-// firstTime returns the earliest time in the first window of a file, -Inf if it
-// has none.
+// firstTime returns the earliest time in the first window of a file, or -Inf if that has no
+// time.
 func (s *sources) firstTime(name string) (float64, error) {
 	r, err := flogfile.OpenSelected(name, s.want)
 	if err != nil {
@@ -242,7 +241,7 @@ func (s *sources) firstTime(name string) (float64, error) {
 	defer r.Close()
 	st := &stream{name: name, last: math.Inf(-1), bytes: new(int64), r: r}
 	if st.fill(); len(st.window) == 0 {
-		return math.Inf(-1), nil // what is wrong with the file is reported when it is read
+		return math.Inf(-1), nil // errors are reported when the file is read
 	}
 	return st.window[0].time, nil
 }

@@ -37,8 +37,7 @@ func mergeFile(t *testing.T, dir, name string, entries []entry) string {
 	return path
 }
 
-// merge returns the texts of the files' events in the order in which dump shows
-// them.
+// merge returns the texts of the files' events in the order in which Dump shows them.
 func merge(t *testing.T, files ...string) ([]string, error) {
 	t.Helper()
 	tmpl, err := tail.ParseTemplate("{{.Text}}")
@@ -85,8 +84,8 @@ func TestMergeArrivalOrder(t *testing.T) {
 	}
 }
 
-// Of files that are longer than a window every event comes, each once. Those that
-// arrived within the window's time are in order; one that is older comes at once.
+// From files that are longer than a window each event is shown once. Those that arrive within
+// the time of the window are in order, and one that is older is shown at once.
 func TestMergeWindow(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -140,8 +139,8 @@ func TestMergeWindow(t *testing.T) {
 	}
 }
 
-// The windows of all files hold 64 MiB at most. Of 100 events of 1 MiB, the latest
-// first, the window does not reach to the earliest, and none is lost.
+// The windows of all files hold at most 64 MiB. If 100 events of 1 MiB arrive with the latest
+// first, the window does not reach the earliest, and none is lost.
 func TestMergeBytes(t *testing.T) {
 	const events = 100
 	dir := t.TempDir()
@@ -170,8 +169,8 @@ func TestMergeBytes(t *testing.T) {
 	}
 }
 
-// A file's header comes before its events, also if the first one is not the
-// earliest, and lines without a time stay behind the event before them.
+// A file's header is shown before its events, also if the first one is not the earliest, and
+// a line without a time after the event before it.
 func TestMergeOtherLines(t *testing.T) {
 	dir := t.TempDir()
 	a := mergeFile(t, dir, "a.flog", []entry{{10, "a10"}, {5, "a5"}})
@@ -198,8 +197,8 @@ func TestMergeOtherLines(t *testing.T) {
 	}
 }
 
-// What is wrong with a line is reported though its file was read to the end before
-// the line's turn came.
+// Damage of a line is reported although its file has been read to the end before the line is
+// passed on.
 func TestMergeDamage(t *testing.T) {
 	dir := t.TempDir()
 	a := mergeFile(t, dir, "a.flog", []entry{{10, "a10"}})
