@@ -1,7 +1,13 @@
 package tail
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
 // chain finds an event and its ancestors: its parent, the parent's parent, and so on.
@@ -46,4 +52,29 @@ func (c *chain) contains() func(r record) bool {
 		n, ok := r.Num()
 		return ok && numbers[n] && r.Incarnation() == c.incarnation
 	}
+}
+
+// readChain reads files to find the chain of the event that ref names, and returns its
+// contains. The files must be regular files, since the caller reads them again.
+func readChain(ctx context.Context, files []string, ref *EventRef) (inChain func(r record) bool, err error) {
+	for _, name := range files {
+		if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() || name == "-" {
+			return nil, fmt.Errorf("%s: not a regular file: --parents reads files twice", name)
+		}
+	}
+	c := &chain{ref: ref}
+	s := &sources{names: files}
+	err = s.each(ctx, func(l *flogfile.Line, _ *flogfile.Reader) error {
+		if l.IsObject() {
+			c.add(l)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !c.found {
+		return nil, fmt.Errorf("no event #%d in %s", ref.Num, strings.Join(files, ", "))
+	}
+	return c.contains(), nil
 }

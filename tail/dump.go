@@ -110,11 +110,10 @@ func (d *Dump) printer(r *flogfile.Reader) *printer {
 func (d *Dump) sequential(ctx context.Context, s *sources) error {
 	var inChain func(r record) bool
 	if d.Select.Parents != nil {
-		c, err := d.chain(ctx)
-		if err != nil {
+		var err error
+		if inChain, err = readChain(ctx, d.Files, d.Select.Parents); err != nil {
 			return err
 		}
-		inChain = c.contains()
 	}
 	out := bufio.NewWriterSize(d.Out, 256<<10)
 	v := d.view(out)
@@ -156,27 +155,6 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		return err
 	}
 	return out.Flush()
-}
-
-// chain reads the files to find the events that Select.Parents wants.
-func (d *Dump) chain(ctx context.Context) (*chain, error) {
-	for _, name := range d.Files {
-		if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() || name == "-" {
-			return nil, fmt.Errorf("%s: not a regular file: --parents reads files twice", name)
-		}
-	}
-	c := &chain{ref: d.Select.Parents}
-	first := &sources{names: d.Files}
-	err := first.each(ctx, func(l *flogfile.Line, _ *flogfile.Reader) error {
-		if l.IsObject() {
-			c.add(l)
-		}
-		return nil
-	})
-	if err == nil && !c.found {
-		err = fmt.Errorf("no event #%d in %s", c.ref.Num, strings.Join(d.Files, ", "))
-	}
-	return c, err
 }
 
 // view returns a view that writes to out.

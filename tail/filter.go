@@ -151,8 +151,8 @@ func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error
 	return s.fault(err)
 }
 
-// wanted reports whether a line is to be copied. Program is the name of the program that its
-// file is of, "" if that is not known.
+// wanted reports whether a line is to be copied. Program is the name of the program that
+// recorded the line's file, or "" if it is not known.
 func (f *Filter) wanted(l *flogfile.Line, program string, damage *flogfile.DamageError) bool {
 	if l.Kind&flogfile.KindEvent == 0 {
 		return true
@@ -176,12 +176,10 @@ func (f *Filter) wanted(l *flogfile.Line, program string, damage *flogfile.Damag
 func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer) error {
 	var inChain func(r record) bool
 	if f.Select.Parents != nil {
-		d := Dump{Files: f.Files, Select: f.Select}
-		c, err := d.chain(ctx)
-		if err != nil {
+		var err error
+		if inChain, err = readChain(ctx, f.Files, f.Select.Parents); err != nil {
 			return err
 		}
-		inChain = c.contains()
 	}
 	var buf []byte
 	write := func(line []byte) error {
