@@ -1,4 +1,4 @@
-# What each target does is said once, in CONTRIBUTING.md.
+# CONTRIBUTING.md describes the targets.
 
 GO       ?= go
 RACE     ?= $(shell .ci/prepare --race)
@@ -11,11 +11,11 @@ PARTS     = rpc recorder publishing classify files gatherer appserver
 demo:
 	$(GO) run ./cmd/flogtool demo
 
-prepare: # a step of its own: $(RACE) asks for what it has installed
+prepare: # a separate step, because $(RACE) depends on what it installs
 	@.ci/prepare
 
-# Tests of what must not allocate are built only without the race detector,
-# which allocates itself: they run in a pass of their own.
+# Tests that count allocations are built only without the race detector, which allocates
+# itself. They run separately.
 test: prepare
 	$(GO) vet ./...
 	@$(GO) run .ci/testreport.go -- $(GO) test -json $(RACE) ./...
@@ -43,7 +43,7 @@ bench:
 $(PARTS:%=bench-%): bench-%:
 	cd bench && $(GO) run . $*
 
-# Every fuzz target for FUZZTIME each, starting from the committed seeds.
+# Each fuzz target runs for FUZZTIME and starts with the committed seeds.
 fuzz:
 	@for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \

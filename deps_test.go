@@ -18,9 +18,9 @@ var order = []string{
 	"tail", "tail/web", "tail/natstail", "tail/progress",
 	"classify",
 	"logport/natspub", "logport/loghttp", "logport/logotel", "logport",
-	"logport/wire",
+	"logport/internal/publish", "logport/internal/ring", "logport/wire",
 	"incident",
-	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event",
+	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event/pytext", "event", "event/internal/pyrepr",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
 	"internal/testwait", "internal/durable/durabletest", "internal/durable",
 	"rules",
@@ -44,6 +44,11 @@ var links = []struct {
 		except:   []string{"logport/natspub", "logport/loghttp"},
 		banned:   []string{"github.com/nats-io/", "net/http", "database/sql"},
 		why:      "applications link it",
+	},
+	{
+		packages: []string{"tail", "classify", "gatherer/", "logport/wire"},
+		banned:   []string{module + "logport/internal/ring"},
+		why:      "a program that only reads does not link the rings",
 	},
 	{
 		packages: []string{""},

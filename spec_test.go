@@ -19,8 +19,8 @@ var (
 	// a title in quotes.
 	citation = regexp.MustCompile(`\b([A-Za-z-]+\.md)(?:,? (section|decision)s? (\d[\d.]*(?:(?:, | and | to )\d[\d.]*)*)|, "([^"]+)")?`)
 
-	// uncited is a section of a document that is not named.
-	uncited = regexp.MustCompile(`\bsections? \d[\d.]*`)
+	// uncited is a section or decision of a document that is not named.
+	uncited = regexp.MustCompile(`\b(?:section|decision)s? \d[\d.]*`)
 
 	number = regexp.MustCompile(`\d+(?:\.\d+)*`)
 )

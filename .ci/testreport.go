@@ -1,9 +1,8 @@
 //go:build ignore
 
-// Testreport runs a `go test -json` and shows what a person wants of it: a line
-// for each package, all that a failing test said, and at the end the tests that
-// were skipped, with their reasons. It exits as the command does; with
-// FLOG_REQUIRE_PEERS=1 a skipped test is a failure.
+// Testreport runs a `go test -json` command and prints a line for each package, the output of
+// tests that fail, and at the end the tests that were skipped, with their reasons. Its exit
+// code is that of the command; with FLOG_REQUIRE_PEERS=1 a skipped test is a failure.
 //
 //	go run .ci/testreport.go -- go test -json ./...
 package main
@@ -22,11 +21,10 @@ import (
 type event struct {
 	Action     string
 	Package    string
-	ImportPath string // of a build's output
+	ImportPath string // of the package that is built, for build-output
 	Test       string
 	Elapsed    float64
 	Output     string
-	OutputType string // "frame" and "error…" lines say which test speaks, not what it says
 }
 
 func main() {
@@ -35,7 +33,7 @@ func main() {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "testreport: no command")
+		fmt.Fprintln(os.Stderr, "testreport: the command is missing")
 		os.Exit(2)
 	}
 	fmt.Println(strings.Join(args, " "))
@@ -51,7 +49,7 @@ func main() {
 	}
 
 	var skipped []string
-	said := map[string][]string{} // "package test" to its output, until it has passed
+	outputs := map[string][]string{} // by "package test", until the test has ended
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -65,25 +63,25 @@ func main() {
 		case ev.Action == "build-output":
 			fmt.Print(ev.Output)
 		case ev.Action == "output":
-			said[key] = append(said[key], ev.Output)
+			outputs[key] = append(outputs[key], ev.Output)
 		case ev.Test == "" && (ev.Action == "pass" || ev.Action == "fail"):
-			packageDone(ev, said[key])
-			delete(said, key)
+			packageDone(ev, outputs[key])
+			delete(outputs, key)
 		case ev.Action == "fail":
-			fmt.Print(strings.Join(said[key], ""))
-			delete(said, key)
+			fmt.Print(strings.Join(outputs[key], ""))
+			delete(outputs, key)
 		case ev.Action == "skip" && ev.Test != "":
-			skipped = append(skipped, fmt.Sprintf("%s %s: %s", ev.Package, ev.Test, reason(said[key])))
-			delete(said, key)
+			skipped = append(skipped, fmt.Sprintf("%s %s: %s", ev.Package, ev.Test, reason(outputs[key])))
+			delete(outputs, key)
 		case ev.Action == "pass":
-			delete(said, key)
+			delete(outputs, key)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 	}
-	// A test that its package's death cut short is in no "fail": it is here.
-	for key, output := range said {
+	// If the process of a package dies, its running test has no "fail".
+	for key, output := range outputs {
 		if strings.HasSuffix(key, " ") {
 			continue
 		}
@@ -109,8 +107,8 @@ func main() {
 	}
 }
 
-// packageDone prints what the package itself said: its `ok` or `FAIL` line, and
-// for a failed one all else, such as the panic that ended it.
+// packageDone prints the `ok` line of a package, and for a package that failed all of its own
+// output, such as a panic.
 func packageDone(ev event, output []string) {
 	if ev.Action == "fail" {
 		fmt.Print(strings.Join(output, ""))
@@ -123,7 +121,7 @@ func packageDone(ev event, output []string) {
 	}
 }
 
-// reason returns what a skipped test said, on one line.
+// reason returns the output of a skipped test on one line.
 func reason(output []string) string {
 	var why []string
 	for _, line := range output {

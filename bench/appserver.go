@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// serviceBytes is the size of what is uploaded and piped.
+// serviceBytes is the size in bytes of the file that is uploaded and piped.
 const serviceBytes = 300 << 20
 
-// benchAppserver uploads a file to an app server and pipes it through a command
-// there, over TLS on loopback, with our programs and with the original's, beside
-// a plain copy of the file over TLS. What a client takes for an empty file is
-// taken off both.
+// benchAppserver uploads a file to an app server and pipes it through a command there, over
+// TLS on the loopback interface, with our programs and with the original's. It compares
+// them with a plain copy of the file over TLS. The time that a client takes for an empty
+// file is subtracted.
 func benchAppserver(r *report) {
 	dir := tempDir(r)
 	file := filepath.Join(dir, "file")
@@ -69,11 +69,12 @@ func benchAppserver(r *report) {
 // flapp is a pair of programs.
 type flapp struct {
 	server, client string
-	once           bool // slow enough to be measured once
+	once           bool // slow: measure it only once
 }
 
 type serviceRates struct{ upload, pipe float64 } // MB/s
 
+// throughServices measures uploads and pipes of file with the programs f.
 func throughServices(f flapp, temp, file string) (rates serviceRates, err error) {
 	base, err := os.MkdirTemp(temp, "flapp")
 	if err != nil {
@@ -156,7 +157,7 @@ func throughServices(f flapp, temp, file string) (rates serviceRates, err error)
 		}
 		defer in.Close()
 		copied := filepath.Join(base, "copied")
-		out, err := os.Create(copied) // on a pipe the original's client loses data
+		out, err := os.Create(copied) // the original's client loses data if stdout is a pipe
 		if err != nil {
 			return 0, err
 		}
@@ -170,7 +171,7 @@ func throughServices(f flapp, temp, file string) (rates serviceRates, err error)
 	return rates, err
 }
 
-// writeRandom writes n bytes that nothing can make smaller.
+// writeRandom writes a file of n random bytes, which do not compress.
 func writeRandom(path string, n int64) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -180,6 +181,7 @@ func writeRandom(path string, n int64) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// sameSize returns an error unless both files have the same size.
 func sameSize(a, b string) error {
 	x, err := os.Stat(a)
 	if err != nil {
@@ -187,12 +189,12 @@ func sameSize(a, b string) error {
 	}
 	y, err := os.Stat(b)
 	if err == nil && x.Size() != y.Size() {
-		err = fmt.Errorf("of %d bytes %d arrived", x.Size(), y.Size())
+		err = fmt.Errorf("%[2]d of %[1]d bytes arrived", x.Size(), y.Size())
 	}
 	return err
 }
 
-// freePort returns a port of loopback that nobody listens on.
+// freePort returns a TCP port of the loopback interface that is free now.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -201,7 +203,7 @@ func freePort() (string, error) {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), l.Close()
 }
 
-// awaitPort waits for somebody to listen.
+// awaitPort waits until a server listens on the port, at most five seconds.
 func awaitPort(port string) error {
 	for range 100 {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -210,11 +212,11 @@ func awaitPort(port string) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return errors.New("the server does not listen")
+	return errors.New("the server does not listen after 5 s")
 }
 
-// tlsToFile copies a file to another, which it syncs, over crypto/tls alone, and
-// returns MB/s.
+// tlsToFile sends a file over crypto/tls to a goroutine that stores and syncs it, and returns
+// the best of five rates in MB/s.
 func tlsToFile(from, to string) (best float64, err error) {
 	server, client, err := keys()
 	if err != nil {
@@ -237,6 +239,7 @@ func tlsToFile(from, to string) (best float64, err error) {
 	return best, nil
 }
 
+// storeNext stores what the next connection sends.
 func storeNext(l net.Listener, to string) error {
 	c, err := l.Accept()
 	if err != nil {
@@ -254,6 +257,7 @@ func storeNext(l net.Listener, to string) error {
 	return f.Sync()
 }
 
+// sendFile sends a file and returns the time until it is stored.
 func sendFile(addr string, conf *tls.Config, from string, stored <-chan error) (time.Duration, error) {
 	f, err := os.Open(from)
 	if err != nil {

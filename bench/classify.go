@@ -17,7 +17,7 @@ const (
 	incidentEvents = 500
 )
 
-// writeIncident writes incident k of 500 events.
+// writeIncident writes an incident of incidentEvents events. What it contains depends on k.
 func writeIncident(path string, k int) error {
 	w, err := flogfile.Create(path, bzip2.NewWriter)
 	if err != nil {
@@ -51,8 +51,8 @@ func writeIncident(path string, k int) error {
 	return w.Close()
 }
 
-// benchClassify measures classify-incident beside the original with a classifier
-// that does the same, and rules on one trigger.
+// benchClassify compares classify-incident with the original's and an equivalent classifier,
+// and measures the time of a thousand rules on one trigger.
 func benchClassify(r *report) {
 	dir := tempDir(r)
 	if dir == "" {
@@ -67,6 +67,7 @@ func benchClassify(r *report) {
 	}
 }
 
+// classifyFiles compares the commands.
 func classifyFiles(r *report, dir string) error {
 	bin, err := buildCommand(dir, "flogtool")
 	if err != nil {
@@ -84,8 +85,8 @@ func classifyFiles(r *report, dir string) error {
 			return err
 		}
 	}
-	// Three different ones, many times over: compressing them all takes longer
-	// than what is measured.
+	// The files are copies of three: compressing all of them would take longer than the
+	// measurement.
 	files := map[string][]string{}
 	for _, suffix := range []string{".zst", ".bz2"} {
 		var contents [][]byte
@@ -118,7 +119,7 @@ func classifyFiles(r *report, dir string) error {
 	}
 	r.Row(zst.name, incidents/zst.best.Seconds(), "incidents/s")
 	if original.args[0] == "" {
-		return fmt.Errorf("classify-incident, original: there is no original flogtool")
+		return fmt.Errorf("classify-incident, original: the original's flogtool is not installed")
 	}
 	if err := race(2, zst, bz2, original); err != nil {
 		return err
@@ -130,6 +131,7 @@ func classifyFiles(r *report, dir string) error {
 	return nil
 }
 
+// classifyRules measures the rules.
 func classifyRules(r *report, dir string) error {
 	rules := filepath.Join(dir, "thousand")
 	if err := os.Mkdir(rules, 0o700); err != nil {
@@ -157,7 +159,7 @@ func classifyRules(r *report, dir string) error {
 			best = took
 		}
 		if len(result.Categories) != 1 || result.Categories[0] != "c77" {
-			return fmt.Errorf("1,000 rules gave %q", result.Categories)
+			return fmt.Errorf("1,000 rules return %q, want c77", result.Categories)
 		}
 	}
 	r.Row("1,000 rules on one trigger", best.Seconds()*1000, "ms")

@@ -16,14 +16,13 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// fileEvents is how many events the files have that dump and filter are measured
-// on: about 86 MB.
+// fileEvents is the number of events in the file that dump and filter read, of about 86 MB.
 const fileEvents = 300_000
 
-// makeLog returns a flog file of n events as a busy service writes them: 70 %
-// NOISY, 24 % OPERATIONAL, 5 % up to CURIOUS, 1 % WEIRD and above; trees of
-// requests, 40 facilities, mostly formats, a few long messages, failures,
-// non-ASCII texts and large integers. It depends on n only.
+// makeLog returns a flog file of n events such as a busy service writes: 70 % NOISY, 24 %
+// OPERATIONAL, 5 % UNUSUAL to CURIOUS, 1 % WEIRD and above; with parents, 40 facilities,
+// formats, long messages, failures, non-ASCII texts and large integers. The content depends
+// on n only.
 func makeLog(n int) []byte {
 	rnd := rand.New(rand.NewPCG(1, uint64(n)))
 	var facilities []string
@@ -75,7 +74,7 @@ func makeLog(n int) []byte {
 	return b
 }
 
-// buildCommand builds one of our commands into dir.
+// buildCommand builds one of our commands into dir and returns its path.
 func buildCommand(dir, name string) (string, error) {
 	bin := filepath.Join(dir, name)
 	cmd := exec.Command("go", "build", "-o", bin, "./cmd/"+name)
@@ -86,7 +85,7 @@ func buildCommand(dir, name string) (string, error) {
 	return bin, nil
 }
 
-// originalFlogtool returns the original's flogtool, "" if there is none.
+// originalFlogtool returns the path of the original's flogtool, or "" if it is not installed.
 func originalFlogtool() string {
 	for _, name := range []string{"flogtool", "/usr/bin/flogtool"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -98,15 +97,15 @@ func originalFlogtool() string {
 	return ""
 }
 
-// timing is a command whose runs are timed.
+// timing is a command and the best time of its runs.
 type timing struct {
 	name string
 	args []string
 	best time.Duration
 }
 
-// race runs the commands in turn, so that a noisy machine disturbs all alike,
-// and keeps each one's best time.
+// race runs the commands in turn, so that other load disturbs all alike, and sets their best
+// times.
 func race(rounds int, runs ...*timing) error {
 	for range rounds {
 		for _, t := range runs {
@@ -169,7 +168,7 @@ func benchCommands(r *report, dir, bin, plain string) {
 	}
 	peer := func(name string, ratio string, ours *timing, args ...string) {
 		if _, err := exec.LookPath(args[0]); err != nil || args[0] == "" {
-			r.Errorf("%s: there is no %s", name, args[0])
+			r.Errorf("%s: %q is not installed", name, args[0])
 			return
 		}
 		t := &timing{name: name, args: args}
@@ -187,11 +186,11 @@ func benchCommands(r *report, dir, bin, plain string) {
 	peer("filter by level, original", "filter-vs-original", filter, original, "filter", "--above", "WEIRD", plain, out)
 	peer("jq -c select(.d.level >= 30)", "filter-vs-jq", filter, "sh", "-c", "tail -n +2 "+plain+" | jq -c 'select(.d.level >= 30)'")
 	peer("zstdcat | wc -l", "dump-zst-vs-zstdcat", dumpZstd, "sh", "-c", "zstdcat "+packed+" | wc -l")
-	// With its output on /dev/null grep stops at the first match.
+	// With /dev/null as its output grep would stop at the first match.
 	peer("grep -c", "filter-vs-grep", filter, "sh", "-c", `grep -c '"level": 30' `+plain+" | cat")
 }
 
-// benchMemory dumps 5 GB that are made on the fly.
+// benchMemory measures the memory of a dump of 5 GB from a pipe.
 func benchMemory(r *report, bin string, data []byte) {
 	const total = 5 << 30
 	cmd := exec.Command(bin, "dump", "-")
@@ -206,7 +205,7 @@ func benchMemory(r *report, bin string, data []byte) {
 		r.Errorf("dump of 5 GB: %v", err)
 		return
 	}
-	// The kernel's Maxrss of a child counts what its parent had when it was made.
+	// The Maxrss of a child includes what its parent had when it started the child.
 	most, ended := make(chan int64, 1), make(chan struct{})
 	go func() {
 		var peak int64
@@ -228,7 +227,7 @@ func benchMemory(r *report, bin string, data []byte) {
 		return
 	}
 	if peak == 0 {
-		r.Errorf("dump of 5 GB: no memory figure here")
+		r.Errorf("dump of 5 GB: this system does not report the memory of a process")
 		return
 	}
 	r.Row("dump of 5 GB from a pipe", time.Since(start).Seconds(), "s")
@@ -236,8 +235,8 @@ func benchMemory(r *report, bin string, data []byte) {
 	r.Ratio("dump-memory-of-64MiB", float64(peak)/(64<<20))
 }
 
-// peakMemory returns the most memory in bytes that a running process has had, 0
-// if that cannot be known.
+// peakMemory returns the peak resident memory of a running process in bytes, or 0 if the
+// system does not report it.
 func peakMemory(pid int) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -254,7 +253,7 @@ func peakMemory(pid int) int64 {
 	return 0
 }
 
-// benchSlice reads ten seconds out of a .flog.zst of a gigabyte.
+// benchSlice measures a dump of ten seconds from a .flog.zst of a gigabyte.
 func benchSlice(r *report, dir, bin string) {
 	const stored = 1 << 30
 	path := filepath.Join(dir, "huge.flog.zst")
@@ -282,12 +281,13 @@ func benchSlice(r *report, dir, bin string) {
 	r.Row("events in that", float64(lines), "events")
 	r.Ratio("slice-of-50ms", times[len(times)/2].Seconds()/0.05)
 	if lines == 0 {
-		r.Errorf("slice: no events")
+		r.Errorf("slice: dump shows no events")
 	}
 }
 
-// makeHuge writes a .flog.zst of at least that many stored bytes, 100 events a
-// second. Its messages hardly compress, so that it is made in a few seconds.
+// makeHuge writes a .flog.zst of at least stored bytes, with 100 events a second, and returns
+// the seconds that its events span. The messages hardly compress, so that a few seconds
+// suffice to write it.
 func makeHuge(path string, stored int64) (seconds int, err error) {
 	w, err := flogfile.Create(path, nil)
 	if err != nil {

@@ -19,13 +19,13 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// inFlight is how many events are logged and not yet on disk while the gatherer
-// is measured: below the publisher's queue, so that none is dropped.
+// inFlight is the number of events that are logged but not yet on disk. It is less than the
+// publisher's queue holds, so that no event is dropped.
 const inFlight = 1500
 
-// benchGatherer measures how many events a second a Go publisher gets onto the
-// disk of a log gatherer, over TLS on loopback: ours, and the original's if it
-// is installed. An event counts when its line is in the file.
+// benchGatherer measures how many events of a Go publisher a log gatherer writes in a second:
+// ours, and the original's if it is installed. They are connected by TLS on the loopback
+// interface. An event counts when its line is in the file.
 func benchGatherer(r *report) {
 	ours, err := gatherInto(startGatherer, 10*time.Second)
 	if err != nil {
@@ -46,7 +46,8 @@ func benchGatherer(r *report) {
 	r.Ratio("gatherer/ours-to-original", ours/original)
 }
 
-// gatherInto starts a gatherer in a new directory and logs to it for the time.
+// gatherInto starts a gatherer in a new directory, logs to it for the time d, and returns the
+// rate.
 func gatherInto(start func(dir, port string) (furl string, stop func(), err error), d time.Duration) (perSecond float64, err error) {
 	temp, err := os.MkdirTemp("", "flogtool-bench-")
 	if err != nil {
@@ -79,11 +80,11 @@ func gatherInto(start func(dir, port string) (furl string, stop func(), err erro
 	defer file.Close()
 	disk := &lineCounter{file: file}
 
-	// The log gatherer takes what is logged after it has subscribed: the first
-	// event that arrives begins the measurement.
+	// The log gatherer gets the events that are logged after it has subscribed. The
+	// measurement begins when an event has arrived.
 	ctx := context.Background()
-	for give := time.Now().Add(30 * time.Second); disk.events() == 0; {
-		if time.Now().After(give) {
+	for deadline := time.Now().Add(30 * time.Second); disk.events() == 0; {
+		if time.Now().After(deadline) {
 			return 0, errors.New("no event has arrived in 30 s")
 		}
 		log.DebugContext(ctx, "anybody there?")
@@ -96,7 +97,7 @@ func gatherInto(start func(dir, port string) (furl string, stop func(), err erro
 	for time.Since(begin) < d {
 		room := inFlight - (sent - (disk.events() - from))
 		if room < inFlight/4 {
-			time.Sleep(time.Millisecond) // leave the processor to those who work
+			time.Sleep(time.Millisecond) // leave the processor to the gatherer
 		}
 		for range room {
 			log.LogAttrs(ctx, slog.LevelDebug, "request done",
@@ -107,6 +108,7 @@ func gatherInto(start func(dir, port string) (furl string, stop func(), err erro
 	return float64(disk.events()-from) / time.Since(begin).Seconds(), nil
 }
 
+// startGatherer runs our gatherer.
 func startGatherer(dir, port string) (furl string, stop func(), err error) {
 	err = gatherer.Create(dir, gatherer.Options{Port: "tcp:" + port + ":interface=127.0.0.1", Location: "tcp:127.0.0.1:" + port})
 	if err != nil {
@@ -129,7 +131,8 @@ func startGatherer(dir, port string) (furl string, stop func(), err error) {
 	}
 }
 
-// startOriginalGatherer runs Debian's flogtool and twistd.
+// startOriginalGatherer runs the original's gatherer, as Debian installs it. The error is
+// exec.ErrNotFound if it is not installed.
 func startOriginalGatherer(dir, port string) (furl string, stop func(), err error) {
 	out, err := exec.Command("/usr/bin/flogtool", "create-gatherer", "--quiet",
 		"--port", "tcp:"+port+":interface=127.0.0.1", "--location", "tcp:127.0.0.1:"+port, dir).CombinedOutput()
@@ -159,6 +162,7 @@ func startOriginalGatherer(dir, port string) (furl string, stop func(), err erro
 	return "", nil, errors.New("the original's gatherer has ended")
 }
 
+// presentLog opens the file that the gatherer writes to.
 func presentLog(dir string) (*os.File, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "from-*---to-present.flog"))
 	if err != nil {

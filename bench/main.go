@@ -1,11 +1,11 @@
-// Command bench measures flogtool beside its peers, each pair in one run.
+// Command bench measures flogtool and compares it with similar programs.
 //
 //	go run . PART…    run these parts: rpc, recorder, …
-//	go run .          run them all
+//	go run .          run all parts
 //
-// Each part prints a table, then a line `RATIO name value` for each comparison,
-// so that a script can read them. On a noisy machine a ratio holds, a time does
-// not.
+// Each part prints a table, then a line `RATIO name value` for each comparison, which a
+// script can read. Both sides of a comparison are measured in one run: on a machine that
+// others use too, the ratio is reliable and the times are not.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// parts are all parts, in the order in which they run.
+// parts lists the parts in the order in which they run.
 var parts = []struct {
 	name string
 	run  func(*report)
@@ -47,7 +47,7 @@ func run(args []string, out, errw io.Writer) int {
 	}
 	for _, a := range args {
 		if !slices.Contains(names, a) {
-			fmt.Fprintf(errw, "bench: unknown part %q: one of %s\n", a, strings.Join(names, ", "))
+			fmt.Fprintf(errw, "bench: unknown part %q: want one of %s\n", a, strings.Join(names, ", "))
 			return 2
 		}
 	}
@@ -71,17 +71,17 @@ func run(args []string, out, errw io.Writer) int {
 	return code
 }
 
-// report collects what one part measured.
+// report collects the results of one part.
 type report struct {
 	part   string
 	rows   [][2]string
 	ratios []string
 	errors []string
-	dirs   []string // to be removed
+	dirs   []string // to be removed when the part has ended
 }
 
-// Row adds a figure to the table. The value is shown with three significant
-// digits, or in full if it is a whole number.
+// Row adds a measurement to the table, with three significant digits, or in full if it is a
+// whole number.
 func (r *report) Row(name string, value float64, unit string) {
 	r.rows = append(r.rows, [2]string{name, number(value) + " " + unit})
 }
@@ -91,11 +91,12 @@ func (r *report) Ratio(name string, value float64) {
 	r.ratios = append(r.ratios, fmt.Sprintf("RATIO %s %.3f", name, value))
 }
 
-// Errorf notes what could not be measured; the run then ends with exit code 1.
+// Errorf adds an error: something could not be measured. The program then exits with 1.
 func (r *report) Errorf(format string, args ...any) {
 	r.errors = append(r.errors, fmt.Sprintf(format, args...))
 }
 
+// print prints the table and the ratios.
 func (r *report) print(w io.Writer, took time.Duration) {
 	fmt.Fprintf(w, "%s  (%s, %s/%s, %d CPUs, %.0f s)\n", r.part, runtime.Version(), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), took.Seconds())
@@ -110,7 +111,7 @@ func (r *report) print(w io.Writer, took time.Duration) {
 	fmt.Fprintln(w)
 }
 
-// number formats v with three significant digits, or whole above that.
+// number returns v with three significant digits, or rounded to a whole number from 100 on.
 func number(v float64) string {
 	if v >= 100 || v == float64(int64(v)) {
 		digits := strconv.FormatInt(int64(v+0.5), 10)
@@ -122,7 +123,7 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-// tempDir returns a directory that the caller's part of the run may fill.
+// tempDir returns a new directory, which is removed when the part has ended.
 func tempDir(r *report) string {
 	dir, err := os.MkdirTemp("", "flogtool-bench-*")
 	if err != nil {
@@ -132,6 +133,7 @@ func tempDir(r *report) string {
 	return dir
 }
 
+// openForBench opens a logport and panics if that fails.
 func openForBench(r *report, cfg logport.Config) *logport.Logport {
 	lp, err := logport.Open(cfg)
 	if err != nil {

@@ -19,12 +19,14 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
+// logRequest logs an event of three attributes.
 func logRequest(lp *logport.Logport, i int) {
 	lp.Log(context.Background(), slog.LevelInfo, "request served",
 		slog.String("path", "/v1/orders"), slog.Int("status", i), slog.Float64("ms", 1.25))
 }
 
-// connectTo returns a reference to lp's publisher over TLS on loopback.
+// connectTo connects to lp over TLS on the loopback interface. The caller closes the Tub if
+// it is not nil.
 func connectTo(lp *logport.Logport, features string) (*rpc.Remote, *rpc.Tub, error) {
 	tub, err := rpc.NewTub(rpc.Config{Features: features})
 	if err != nil {
@@ -83,7 +85,7 @@ func benchPublishing(r *report) {
 	r.Ratio("publishing-one-stalled-vs-none", stalled/none)
 }
 
-// resident returns the memory that the process has, in bytes.
+// resident returns the resident memory of this process in bytes.
 func resident() int64 {
 	debug.FreeOSMemory()
 	data, err := os.ReadFile("/proc/self/statm")
@@ -95,8 +97,8 @@ func resident() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// oursToOurs logs as fast as the subscriber takes it, and counts what arrives
-// and is decoded.
+// oursToOurs logs as fast as a subscriber receives, for the time d. It returns the rate of
+// events that are received and decoded, and the number of events that were dropped.
 func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) {
 	lp, err := logport.Open(logport.Config{})
 	if err != nil {
@@ -126,7 +128,7 @@ func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) 
 	}()
 	start, logged := time.Now(), 0
 	for time.Since(start) < d {
-		// Paced: no more under way than the window takes.
+		// Log no more than fits into the subscription's window.
 		for uint64(logged) > delivered.Load()+lost.Load()+10_000 {
 			select {
 			case err := <-done:
@@ -143,7 +145,7 @@ func oursToOurs(d time.Duration) (perSecond float64, dropped uint64, err error) 
 	return float64(delivered.Load()) / time.Since(start).Seconds(), lost.Load(), nil
 }
 
-// oursToOriginalMethods is the same by subscribe_to_all, with ten in flight.
+// oursToOriginalMethods is oursToOurs with subscribe_to_all, which sends one event a message.
 func oursToOriginalMethods(d time.Duration) (float64, error) {
 	lp, err := logport.Open(logport.Config{})
 	if err != nil {
@@ -159,7 +161,7 @@ func oursToOriginalMethods(d time.Duration) (float64, error) {
 	observer := &rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
 		"msg": func(c *rpc.Call) (any, error) {
 			if _, ok := c.Args.Pos[0].(event.Dict); !ok {
-				return nil, fmt.Errorf("no event")
+				return nil, fmt.Errorf("not an event")
 			}
 			delivered.Add(1)
 			return nil, nil
@@ -169,7 +171,6 @@ func oursToOriginalMethods(d time.Duration) (float64, error) {
 	if err := remote.Call(context.Background(), "subscribe_to_all", rpc.Pos(observer), &subscription); err != nil {
 		return 0, err
 	}
-	time.Sleep(50 * time.Millisecond) // its place in the stream begins
 	start, logged := time.Now(), 0
 	for time.Since(start) < d {
 		for uint64(logged) > delivered.Load()+1500 {
@@ -186,9 +187,10 @@ func oursToOriginalMethods(d time.Duration) (float64, error) {
 	return float64(delivered.Load()) / time.Since(start).Seconds(), nil
 }
 
-// stalledSubscribers measures one logged event with nobody and with some
-// subscribers that never answer, in turns; before that it runs with.
-func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport)) (none, stalled float64) {
+// stalledSubscribers measures the time of a log call in ns, without subscribers and with
+// subscribers that never answer, in turns. Before that it calls before, if that is not nil,
+// with the logport that has the subscribers.
+func stalledSubscribers(r *report, subscribers int, before func(*logport.Logport)) (none, stalled float64) {
 	quiet := openForBench(r, logport.Config{})
 	defer quiet.Close()
 	watched := openForBench(r, logport.Config{})
@@ -208,8 +210,8 @@ func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport))
 	for watched.Stats().Subscribers < subscribers {
 		time.Sleep(time.Millisecond)
 	}
-	if with != nil {
-		with(watched)
+	if before != nil {
+		before(watched)
 	}
 	logTo := func(lp *logport.Logport) func(int) {
 		return func(n int) {
@@ -220,12 +222,12 @@ func stalledSubscribers(r *report, subscribers int, with func(*logport.Logport))
 	}
 	a, b := &candidate{log: logTo(quiet)}, &candidate{log: logTo(watched)}
 	compare(20, 100_000, []*candidate{a, b})
-	close(release) // before the Tubs are closed, which wait for their handlers
+	close(release) // a Tub waits for its handlers when it is closed
 	return a.best, b.best
 }
 
-// originalToItself has a Python program log to a Python subscriber in a process
-// of its own, as fast as its queue lets it, and returns the rate of arrival.
+// originalToItself measures how many events of a Python program a Python subscriber in
+// another process receives in a second. The program logs more than the connection carries.
 func originalToItself() (float64, error) {
 	python := "/usr/bin/python3"
 	publisher := exec.Command(python, "-u", "-c", originalPublisher)

@@ -18,7 +18,7 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// nothing is a slog handler that does nothing: what slog itself costs.
+// nothing is a slog handler that does nothing. It shows what slog itself costs.
 type nothing struct{ off bool }
 
 func (n nothing) Enabled(context.Context, slog.Level) bool { return !n.off }
@@ -33,8 +33,8 @@ type candidate struct {
 	best float64 // ns for one event, of the best round
 }
 
-// compare runs the candidates in turns and keeps the best round of each: on a
-// machine that others use too, a turn is disturbed or it is not.
+// compare runs the candidates in turns and keeps the best round of each, which is one that
+// other load on the machine did not disturb.
 func compare(rounds, events int, candidates []*candidate) {
 	for _, c := range candidates {
 		c.best = math.Inf(1)
@@ -49,6 +49,7 @@ func compare(rounds, events int, candidates []*candidate) {
 	}
 }
 
+// benchRecorder compares log calls with those of other loggers.
 func benchRecorder(r *report) {
 	ctx := context.Background()
 	lp := openForBench(r, logport.Config{Listen: "off"})
@@ -97,7 +98,7 @@ func benchRecorder(r *report) {
 	ourMapped := &candidate{name: "flogtool Log, into mapped rings", log: native(mapped)}
 	ourOff := &candidate{name: "flogtool through slog, below the threshold", log: slogTo(above.Handler())}
 
-	// History first: every ring has been filled and is overwriting.
+	// Fill the rings first, so that every event overwrites others.
 	native(lp)(1_000_000)
 	native(mapped)(1_000_000)
 	compare(150, 10_000, []*candidate{slogNothing, ourSlog, slogJSON, ourLog, ourMapped, zero, phus})
@@ -134,12 +135,13 @@ func benchRecorder(r *report) {
 	runtime.KeepAlive(lp)
 }
 
+// writer is a goroutine of eventsPerSecond.
 type writer struct {
 	lp       *logport.Logport
 	facility string
 }
 
-// eventsPerSecond logs for a fixed time, one goroutine for each writer.
+// eventsPerSecond logs for 50 ms, with a goroutine for each writer, and returns the rate.
 func eventsPerSecond(writers ...writer) float64 {
 	var wg sync.WaitGroup
 	var total atomic.Int64

@@ -30,10 +30,10 @@ import (
 )
 
 const (
-	rpcRounds  = 3                      // of each measurement; the best counts, for noise only slows
+	rpcRounds  = 3                      // rounds of each measurement, of which the best counts
 	rpcTime    = 700 * time.Millisecond // of one round
-	rpcFlight  = 256
-	rpcPayload = 64 << 10
+	rpcFlight  = 256                    // calls in flight
+	rpcPayload = 64 << 10               // bytes
 )
 
 // echoer calls an echo method once, from any goroutine.
@@ -42,10 +42,10 @@ type echoer interface {
 	close()
 }
 
-// benchRPC compares calls over TLS on the loopback interface, client and server
-// in this process; the original is two Python processes.
+// benchRPC compares calls over TLS on the loopback interface. Client and server are both in
+// this process; those of the original are two Python processes.
 func benchRPC(r *report) {
-	contestants := []struct {
+	libraries := []struct {
 		name  string
 		start func() (echoer, error)
 	}{
@@ -54,7 +54,7 @@ func benchRPC(r *report) {
 		{"gRPC", startGRPC},
 	}
 	var started []echoer
-	for _, c := range contestants {
+	for _, c := range libraries {
 		e, err := c.start()
 		if err != nil {
 			r.Errorf("%s: %v", c.name, err)
@@ -90,10 +90,10 @@ func benchRPC(r *report) {
 		plain = max(plain, copyRate(r, large))
 		owned = max(owned, callRate(r, owner, 8, large)*rpcPayload/1e6)
 	}
-	for i, c := range contestants {
+	for i, c := range libraries {
 		r.Row(c.name+", one at a time", one[i], "calls/s")
 	}
-	for i, c := range contestants {
+	for i, c := range libraries {
 		r.Row(fmt.Sprintf("%s, %d in flight", c.name, rpcFlight), many[i], "calls/s")
 	}
 	foolscapOne, foolscapMany, err := foolscapRates()
@@ -119,7 +119,7 @@ func benchRPC(r *report) {
 	r.Ratio("rpc-owned-bytes-vs-tls", owned/plain)
 }
 
-// callRate keeps n calls in flight for a round and returns calls a second.
+// callRate keeps n calls in flight for a round, and returns the calls per second.
 func callRate(r *report, e echoer, n int, payload []byte) float64 {
 	runtime.GC()
 	var calls atomic.Int64
@@ -145,14 +145,14 @@ func callRate(r *report, e echoer, n int, payload []byte) float64 {
 	return float64(calls.Load()) / time.Since(start).Seconds()
 }
 
-// ours
-
+// ours is a client and a server of package rpc.
 type ours struct {
 	client, server *rpc.Tub
 	remote         *rpc.Remote
 	method         string
 }
 
+// startTubs registers a method at one Tub and connects another to it.
 func startTubs(method string, borrow bool, f func(*rpc.Call) (any, error)) (*ours, error) {
 	o := &ours{method: method}
 	var err error
@@ -181,8 +181,8 @@ func startOurs() (echoer, error) {
 	return startTubs("echo", false, func(c *rpc.Call) (any, error) { return c.Args.Pos[0], nil })
 }
 
-// startSink is a method that takes bytes and answers None. It may borrow them,
-// as what writes blocks to a file can, or gets its own.
+// startSink registers a method that takes bytes and returns None. With borrow the bytes are
+// valid only during the call, which suffices for a method that writes them to a file.
 func startSink(borrow bool) (echoer, error) {
 	return startTubs("sink", borrow, func(c *rpc.Call) (any, error) { return nil, nil })
 }
@@ -194,14 +194,13 @@ func (o *ours) echo(payload []byte) error {
 
 func (o *ours) close() { o.client.Close(); o.server.Close() }
 
-// net/rpc
-
-// Echo is net/rpc's service; it must be exported.
+// Echo is the service of net/rpc, which requires that it is exported.
 type Echo struct{}
 
-// Echo returns what it is given.
+// Echo returns args.
 func (Echo) Echo(args *[]byte, reply *[]byte) error { *reply = *args; return nil }
 
+// viaNetRPC is a client and a server of net/rpc.
 type viaNetRPC struct {
 	ln     net.Listener
 	client *netrpc.Client
@@ -243,8 +242,7 @@ func (v *viaNetRPC) echo(payload []byte) error {
 
 func (v *viaNetRPC) close() { v.client.Close(); v.ln.Close() }
 
-// gRPC
-
+// viaGRPC is a client and a server of gRPC.
 type viaGRPC struct {
 	server *grpc.Server
 	client *grpc.ClientConn
@@ -283,8 +281,8 @@ func (v *viaGRPC) echo(payload []byte) error {
 
 func (v *viaGRPC) close() { v.client.Close(); v.server.Stop() }
 
-// keys returns TLS settings like those of our Tubs: both sides have a key, TLS
-// 1.3, no session tickets, records of full size from the start.
+// keys returns TLS settings like those of our Tubs: both sides have a key, and there are no
+// session tickets and no small records at the start.
 func keys() (server, client *tls.Config, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -303,8 +301,8 @@ func keys() (server, client *tls.Config, err error) {
 	return cfg, cfg.Clone(), nil
 }
 
-// copyRate writes payloads through a plain TLS connection for a round and
-// returns MB/s.
+// copyRate writes payloads to a plain TLS connection for a round, and returns the rate in
+// MB/s.
 func copyRate(r *report, payload []byte) float64 {
 	runtime.GC()
 	server, client, err := keys()
@@ -345,7 +343,7 @@ func copyRate(r *report, payload []byte) float64 {
 	return float64(received) / time.Since(start).Seconds() / 1e6
 }
 
-// idleMemory reports what a connection that does nothing takes: both its ends.
+// idleMemory measures the memory and the goroutines of idle connections, both ends.
 func idleMemory(r *report) {
 	const n = 1000
 	server, err := startTubs("nothing", false, func(*rpc.Call) (any, error) { return nil, nil })
@@ -392,7 +390,7 @@ func makeRange(n int) []int {
 	return s
 }
 
-// memory returns the bytes in use, heap and stacks.
+// memory returns the bytes of heap and stacks that are in use.
 func memory() float64 {
 	for range 3 {
 		runtime.GC()
@@ -402,7 +400,7 @@ func memory() float64 {
 	return float64(m.HeapInuse + m.StackInuse)
 }
 
-// foolscapRates measures the original: a Python process calls another.
+// foolscapRates measures the original: calls from one Python process to another.
 func foolscapRates() (one, many float64, err error) {
 	python := "/usr/bin/python3"
 	server := exec.Command(python, "-W", "ignore", "-u", "-c", foolscapServer)

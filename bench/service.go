@@ -21,10 +21,10 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// This file measures what adding the recorder costs a service, where it matters:
-// in requests served and in the slowest of them.
+// This file measures what the recorder costs a service: in requests per second, and in the
+// time of the slowest requests.
 
-// order is what the service takes and gives.
+// order is the body of a request.
 type order struct {
 	ID    int
 	User  string
@@ -37,9 +37,9 @@ type orderLine struct {
 	Price   float64
 }
 
-// newService returns a shop's server: it decodes an order, looks its articles up,
-// adds, and answers with a compressed page of JSON. It logs at debug level what
-// one would like to know when it breaks: eight events a request.
+// newService returns the server of a shop: it decodes an order, looks up the articles, adds
+// the prices, and answers with compressed JSON. It logs eight events a request at debug
+// level.
 func newService(l *slog.Logger) http.Handler {
 	stock := map[string]int{}
 	for i := range 10_000 {
@@ -51,7 +51,7 @@ func newService(l *slog.Logger) http.Handler {
 		l.LogAttrs(ctx, slog.LevelDebug, "request", slog.String("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
 		var o order
 		if err := json.NewDecoder(r.Body).Decode(&o); err != nil {
-			http.Error(w, "no order", http.StatusBadRequest)
+			http.Error(w, "the body is not an order", http.StatusBadRequest)
 			return
 		}
 		l.LogAttrs(ctx, slog.LevelDebug, "decoded", slog.Int("order", o.ID), slog.Int("lines", len(o.Lines)))
@@ -77,14 +77,14 @@ func newService(l *slog.Logger) http.Handler {
 	})
 }
 
-// turn is what one turn of load measured.
+// turn is the result of one call of load.
 type turn struct {
 	perSecond float64
-	p99       float64 // seconds that one request took, 99th percentile
-	cpu       float64 // seconds of processor time a request, clients and all
+	p99       float64 // seconds for a request, 99th percentile
+	cpu       float64 // seconds of processor time for a request, including the client's
 }
 
-// load has four clients send orders to a server for d.
+// load sends orders from four clients to a server for the time d.
 func load(url string, d time.Duration) turn {
 	o := order{ID: 1, User: "ann"}
 	for i := range 60 {
@@ -125,7 +125,7 @@ func load(url string, d time.Duration) turn {
 	return turn{n / elapsed.Seconds(), all[len(all)*99/100].Seconds(), spent.Seconds() / n}
 }
 
-// processorTime is what this process has used.
+// processorTime returns the processor time that this process has used.
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -134,10 +134,11 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// serviceRounds are pairs of turns; the figure is the median over pairs, with the
-// interval in which 95 of 100 such medians lie.
+// serviceRounds is the number of pairs of turns. The result is the median of the pairs, with
+// its 95 % confidence interval.
 const serviceRounds = 250
 
+// benchService compares the service with and without the recorder.
 func benchService(r *report) {
 	lp := openForBench(r, logport.Config{Listen: "off", Dir: tempDir(r)})
 	defer lp.Close()
@@ -150,7 +151,7 @@ func benchService(r *report) {
 	var rate, tail, rates, tails, cpus []float64
 	for i := range serviceRounds {
 		var a, b turn
-		if i%2 == 0 { // neither is always the second
+		if i%2 == 0 { // each is the second in half of the pairs
 			a = load(without.URL, 150*time.Millisecond)
 			b = load(with.URL, 150*time.Millisecond)
 		} else {
@@ -186,7 +187,7 @@ func median(v []float64) float64 {
 	return (s[len(s)/2-1] + s[len(s)/2]) / 2
 }
 
-// interval returns the order statistics between which the median lies with 95%.
+// interval returns the 95 % confidence interval of the median, from the order statistics.
 func interval(v []float64) (low, high float64) {
 	s := slices.Sorted(slices.Values(v))
 	n := float64(len(s))
@@ -194,9 +195,10 @@ func interval(v []float64) (low, high float64) {
 	return s[max(0, k)], s[min(len(s)-1, len(s)-1-k)]
 }
 
-// worstCall logs into mapped rings for two seconds while a file beside them is
-// written and synced without pause, and returns the slowest call of the best of
-// five tries: a call may also be slow because another process had the processor.
+// worstCall logs into mapped rings for two seconds while another file on the same disk is
+// written and synced without pause, and returns the time of the slowest call. It takes the
+// best of five tries, since a call may also be slow because another process has the
+// processor.
 func worstCall(r *report, lp *logport.Logport) time.Duration {
 	dir := tempDir(r)
 	best := time.Hour

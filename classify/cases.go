@@ -11,30 +11,32 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// CaseResult is what a rule gave in one of its cases.
+// CaseResult is the result of one case of a rule.
 type CaseResult struct {
-	Rule string   // file of the rule
-	File string   // file of the case
-	Line int      // of the case
-	Name string   // what the case says it is, may be empty
-	Want []string // sorted
-	Got  []string // sorted
-	Err  error    // why the case could not be run
+	Rule string   // the file of the rule
+	File string   // the file of the case
+	Line int      // of the case in its file
+	Name string   // of the case, may be empty
+	Want []string // the categories that the case wants, sorted
+	Got  []string // the categories that the rule gives, sorted
+	Err  error    // why the case cannot be run, or nil
 }
 
-// OK reports whether the rule gave what the case wants.
+// OK reports whether the rule gives the categories that the case wants.
 func (c *CaseResult) OK() bool { return c.Err == nil && slices.Equal(c.Want, c.Got) }
 
-// Test runs the cases of all rules. They are the lines of
-// classify_NAME.cases.jsonl, for the rule classify_NAME.expr alone:
+// Test runs the cases of all rules. Each line of classify_NAME.cases.jsonl is a case of
+// the rule classify_NAME.expr:
 //
 //	{"trigger": {…}, "want": ["disk-full"]}
 //	{"name": "another disk", "trigger": {…}, "events": [{…}], "header": {…}, "tub": "…", "want": []}
 //
-// Blank lines and lines that begin with // are passed over. A rule without cases
-// gives no result. The error says what could not be read.
+// Blank lines and lines that begin with // are ignored. A rule without cases gives no
+// result; cases without a rule give one with an error. The error of Test is that of
+// reading a file of cases.
 func (r *Rules) Test() ([]CaseResult, error) {
 	var results []CaseResult
 	for _, rule := range r.set.Load().rules {
@@ -58,7 +60,7 @@ func (r *Rules) Test() ([]CaseResult, error) {
 			results = append(results, c)
 		}
 	}
-	// Cases of a rule that is not there would never be run.
+	// Cases whose rule does not exist would never be run.
 	all, err := fs.Glob(r.fsys, "classify_*.cases.jsonl")
 	for _, file := range all {
 		rule := strings.TrimSuffix(file, ".cases.jsonl") + ".expr"
@@ -77,7 +79,7 @@ func (c *CaseResult) run(rule *rule, line []byte) {
 	}
 	d, ok := v.(event.Dict)
 	if !ok {
-		c.Err = errors.New("the case is no object")
+		c.Err = errors.New("the case is not an object")
 		return
 	}
 	var in filter.RuleInput
@@ -86,9 +88,10 @@ func (c *CaseResult) run(rule *rule, line []byte) {
 		case "name":
 			c.Name, _ = item.Value.(string)
 		case "tub":
-			in.Tub, _ = item.Value.(string)
+			in.Origin.From, _ = item.Value.(string)
 		case "header":
 			in.Header, _ = item.Value.(event.Dict)
+			in.Origin.Program = flogfile.Program(in.Header)
 		case "trigger":
 			if trigger, ok := item.Value.(event.Dict); ok {
 				in.Trigger = event.FromDict(trigger)
@@ -104,7 +107,7 @@ func (c *CaseResult) run(rule *rule, line []byte) {
 		case "want":
 			list, ok := item.Value.([]any)
 			if !ok {
-				c.Err = errors.New(`"want" is no list of categories`)
+				c.Err = errors.New(`"want" is not a list of categories`)
 				return
 			}
 			for _, category := range list {
@@ -113,7 +116,7 @@ func (c *CaseResult) run(rule *rule, line []byte) {
 			}
 			slices.Sort(c.Want)
 		default:
-			c.Err = fmt.Errorf("a case has no %q", item.Key)
+			c.Err = fmt.Errorf("%q is not a key of a case", item.Key)
 			return
 		}
 	}

@@ -1,12 +1,16 @@
-// Package classify names incidents by rules: files classify_NAME.expr in a
-// directory, each with one expression of package event/filter.
+// Package classify gives incidents their categories. The rules are files
+// classify_NAME.expr in a directory, each with one expression of package event/filter:
 //
 //	// The disk is full: free space, or move the spool.
 //	message contains "disk full" ? "disk-full" : nil
 //
-// Cases that say what a rule must give stand beside it, see [Test].
+// [Load] reads the rules of a directory, [Rules.Reload] what has changed in it.
+// [Rules.Classify] gives the categories of an incident, which [Open] reads from its
+// file. [Rules.Test] runs the cases beside the rules, [Rules.Explain] shows why a rule
+// matches, and [Rules.Warnings] reports conditions that never hold.
 //
-// It stores nothing: who asks for categories keeps them.
+// A rule that does not compile, or that fails on an incident, is reported and does not
+// affect the others. The package writes no files.
 package classify
 
 import (
@@ -23,40 +27,51 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/incident"
 )
 
-// Unknown is the category of an incident that no rule matches.
+// Unknown is the category of an incident for which no rule gives one.
 const Unknown = incident.Unclassified
 
-// maxOverruns is how often in a row a rule may run over its limits before it is
+// maxOverruns is how many times in a row a rule may exceed its limits before it is
 // switched off; taste.
 const maxOverruns = 3
 
-// Incident is what rules look at.
+// Incident is an incident to be classified.
 type Incident struct {
 	Name    string                         // for messages
-	Tub     string                         // who sent it, "" if that is not known
-	Header  event.Dict                     //
-	Trigger *event.Event                   //
-	Events  func() ([]*event.Event, error) // called at most once, if a rule needs them; may be nil
+	Tub     string                         // the TubID of the process that recorded it, "" if unknown
+	Header  event.Dict                     // of its file; may be nil
+	Trigger *event.Event                   // required
+	Events  func() ([]*event.Event, error) // called once at most, when a rule needs them; may be nil
 }
 
-// Result is what the rules make of an incident.
+// input returns the incident in the form that rules take.
+func (inc *Incident) input() *filter.RuleInput {
+	return &filter.RuleInput{
+		Trigger: inc.Trigger, Header: inc.Header, Events: inc.Events,
+		Origin: filter.Origin{From: inc.Tub, Program: flogfile.Program(inc.Header)},
+	}
+}
+
+// Result holds the categories of an incident.
 type Result struct {
-	Categories []string     // sorted; Unknown alone if no rule matched
-	Errors     []*RuleError // of rules that failed; the others count
+	Categories []string     // sorted; only Unknown if no rule matches
+	Errors     []*RuleError // of the rules that failed
 }
 
-// RuleError is what is wrong with a rule, or with how it ran.
+// RuleError says why a rule does not compile, or why it failed on an incident.
 type RuleError struct {
-	File         string
+	File         string // of the rule
 	Line, Column int    // from 1; 0 if the error has no place
-	Incident     string // on which the rule failed, "" if it is wrong for all
-	Off          bool   // set if the rule is now switched off
-	Err          error
+	Incident     string // the name of the incident, "" if the rule does not compile
+	Off          bool   // the rule is switched off from now on
+	Err          error  // a *filter.Error, or that of reading the file or the events
 }
 
+// Error returns the file, the place, the incident and the error, with a caret under the
+// column if the place is known.
 func (e *RuleError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -79,10 +94,10 @@ func (e *RuleError) Error() string {
 	return b.String()
 }
 
+// Unwrap returns e.Err.
 func (e *RuleError) Unwrap() error { return e.Err }
 
-// newRuleError returns err, of package filter or of reading a file, as what is
-// wrong with the rule in that file.
+// newRuleError returns err as an error of the rule in file.
 func newRuleError(file string, err error) *RuleError {
 	e := &RuleError{File: file, Err: err}
 	if fe, ok := errors.AsType[*filter.Error](err); ok {
@@ -91,41 +106,41 @@ func newRuleError(file string, err error) *RuleError {
 	return e
 }
 
-// Rules are the rules of one directory. It may be used by several goroutines at
-// once, also while it is reloaded.
+// Rules holds the rules of one directory. Several goroutines may use it at once, also
+// while one calls [Rules.Reload].
 type Rules struct {
 	fsys fs.FS
-	dir  string // prefix of file names in messages
+	dir  string // the prefix of file names in messages
 
 	reload sync.Mutex
 	set    atomic.Pointer[ruleSet]
 }
 
-// ruleSet is a state of the rules that does not change.
+// ruleSet is the result of one reload. It is not modified.
 type ruleSet struct {
 	rules  []*rule
 	errors []*RuleError
 }
 
-// rule is a file with a rule.
+// rule is the file of a rule.
 type rule struct {
 	file    string
-	stamp   stamp        // of the version that was looked at last
-	rule    *filter.Rule // the last good version, nil if there was none
-	problem *RuleError   // of the version that was looked at last
+	stamp   stamp        // of the latest version
+	rule    *filter.Rule // the latest version that compiles, nil if none did
+	problem *RuleError   // of the latest version, nil if it compiles
 
 	overruns *atomic.Int32 // in a row
 	off      *atomic.Bool
 }
 
-// stamp tells versions of a file apart.
+// stamp distinguishes versions of a file.
 type stamp struct {
 	size int64
 	time time.Time
 }
 
-// Load loads the rules of a directory. The error says that it cannot be read;
-// what is wrong with single rules is in Errors, and the others run.
+// Load loads the rules of the directory dir. The error says that dir cannot be read.
+// [Rules.Errors] returns the errors of single rules.
 func Load(dir string) (*Rules, error) {
 	if st, err := os.Stat(dir); err != nil {
 		return nil, err
@@ -135,8 +150,8 @@ func Load(dir string) (*Rules, error) {
 	return LoadFS(os.DirFS(dir), dir)
 }
 
-// LoadFS loads the rules of a file system; name is put before the names of its
-// files in messages.
+// LoadFS loads the rules in the root of a file system. In messages name precedes the
+// names of the files. The error is as for [Load].
 func LoadFS(fsys fs.FS, name string) (*Rules, error) {
 	r := &Rules{fsys: fsys, dir: name}
 	r.set.Store(&ruleSet{})
@@ -146,7 +161,7 @@ func LoadFS(fsys fs.FS, name string) (*Rules, error) {
 	return r, nil
 }
 
-// Len returns how many rules are in force.
+// Len returns the number of rules in force.
 func (r *Rules) Len() int {
 	n := 0
 	for _, rule := range r.set.Load().rules {
@@ -157,11 +172,12 @@ func (r *Rules) Len() int {
 	return n
 }
 
-// Errors returns what is wrong with files of rules, in their order. The last
-// good version of such a rule stays in force.
+// Errors returns an error for each rule that does not compile, in the order of the
+// files. The latest version that did compile stays in force.
 func (r *Rules) Errors() []*RuleError { return r.set.Load().errors }
 
-// Warnings returns what in the rules is allowed and yet cannot be meant.
+// Warnings returns what is allowed in the rules but cannot be meant, such as a
+// condition that never holds: see [filter.Rule.Warnings].
 func (r *Rules) Warnings() []*RuleError {
 	var out []*RuleError
 	for _, rule := range r.set.Load().rules {
@@ -177,9 +193,9 @@ func (r *Rules) Warnings() []*RuleError {
 
 func (r *Rules) path(file string) string { return path.Join(r.dir, file) }
 
-// Reload looks at the directory again and takes what has changed: a file that is
-// new, changed or gone, each as a whole. It reports whether there was any. The
-// error says that the directory cannot be read; all then stays as it is.
+// Reload reads the files that are new or have changed and drops the rules whose files
+// are gone. It reports whether there was any change. The error says that the directory
+// cannot be read; the rules then stay in force.
 func (r *Rules) Reload() (changed bool, err error) {
 	r.reload.Lock()
 	defer r.reload.Unlock()
@@ -212,7 +228,7 @@ func (r *Rules) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// read returns the rule in file, or before if that is its version.
+// read returns the rule in file, or before if the file has not changed.
 func (r *Rules) read(file string, before *rule) *rule {
 	now := &rule{file: file, overruns: new(atomic.Int32), off: new(atomic.Bool)}
 	if info, err := fs.Stat(r.fsys, file); err == nil {
@@ -234,15 +250,15 @@ func (r *Rules) read(file string, before *rule) *rule {
 	return now
 }
 
-// Classify returns the categories of an incident.
+// Classify returns the categories that the rules give for an incident.
 func (r *Rules) Classify(inc *Incident) Result {
 	var result Result
-	in := filter.RuleInput{Trigger: inc.Trigger, Header: inc.Header, Tub: inc.Tub, Events: inc.Events}
+	in := inc.input()
 	for _, rule := range r.set.Load().rules {
 		if rule.rule == nil || rule.off.Load() {
 			continue
 		}
-		categories, err := rule.rule.Run(&in)
+		categories, err := rule.rule.Run(in)
 		if err != nil {
 			e := newRuleError(r.path(rule.file), err)
 			e.Incident = inc.Name
@@ -261,7 +277,7 @@ func (r *Rules) Classify(inc *Incident) Result {
 	return result
 }
 
-// failed notes that the rule failed, and reports whether it is now off.
+// failed counts a failure of the rule, and reports whether it switched the rule off.
 func (r *rule) failed(err error) bool {
 	if !errors.Is(err, filter.ErrOverrun) {
 		r.overruns.Store(0)
@@ -270,46 +286,74 @@ func (r *rule) failed(err error) bool {
 	return r.overruns.Add(1) == maxOverruns && r.off.CompareAndSwap(false, true)
 }
 
-// Explanation is why a rule matches an incident, or why not.
+// Explanation shows why a rule matches an incident, or why it does not.
 type Explanation struct {
-	File       string
-	Categories []string
-	Clauses    []filter.Clause
-	Err        error // why the rule could not be evaluated
+	File       string          // of the rule
+	Categories []string        // none if the rule does not match
+	Clauses    []filter.Clause // the parts of the rule with their values
+	Err        error           // why the rule cannot be evaluated, a *RuleError, or nil
 }
 
-// Explain returns what each rule makes of the incident, part by part. If names
-// are given, those rules only: their file's name with or without classify_ and
-// .expr.
+// Explain shows, part by part, why the rules match an incident or do not, in the order
+// of their files. If names are given, it explains these rules only. A name is that of a
+// file in the directory, with or without classify_ and .expr, or the path of any file
+// with a rule. A name with a slash is a path. So is one that ends in .expr if the
+// directory has no such rule.
+//
+// The error says that there is no rule of a name or that a file cannot be read, or
+// is a [*RuleError] if a named rule does not compile.
 func (r *Rules) Explain(inc *Incident, names ...string) ([]Explanation, error) {
-	in := filter.RuleInput{Trigger: inc.Trigger, Header: inc.Header, Tub: inc.Tub, Events: inc.Events}
-	var out []Explanation
-	found := make(map[string]bool)
-	for _, rule := range r.set.Load().rules {
-		name := ruleName(rule.file)
-		i := slices.IndexFunc(names, func(n string) bool { return ruleName(path.Base(n)) == name })
-		if len(names) > 0 && i < 0 || rule.rule == nil {
-			continue
+	in := inc.input()
+	rules := r.set.Load().rules
+	wanted := make(map[string]bool) // NAME of classify_NAME.expr
+	var paths []string
+	for _, name := range names {
+		known := slices.ContainsFunc(rules, func(x *rule) bool { return ruleName(x.file) == ruleName(name) })
+		switch {
+		case strings.Contains(name, "/") || !known && strings.HasSuffix(name, ".expr"):
+			paths = append(paths, name)
+		case known:
+			wanted[ruleName(name)] = true
+		default:
+			return nil, fmt.Errorf("classify: no rule %q in %s", name, r.dir)
 		}
-		if i >= 0 {
-			found[names[i]] = true
-		}
-		e := Explanation{File: r.path(rule.file)}
-		if e.Categories, e.Err = rule.rule.Run(&in); e.Err != nil {
-			e.Err = newRuleError(e.File, e.Err)
-		}
-		var err error
-		if e.Clauses, err = rule.rule.Explain(&in); err != nil && e.Err == nil {
-			e.Err = newRuleError(e.File, err)
-		}
-		out = append(out, e)
 	}
-	for _, n := range names {
-		if !found[n] {
-			return nil, fmt.Errorf("classify: no rule %q in %s", n, r.dir)
+	var out []Explanation
+	for _, rule := range rules {
+		named := wanted[ruleName(rule.file)]
+		switch {
+		case len(names) > 0 && !named:
+		case rule.rule != nil:
+			out = append(out, explain(r.path(rule.file), rule.rule, in))
+		case named:
+			return nil, rule.problem
 		}
+	}
+	for _, name := range paths {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("classify: %w", err)
+		}
+		rule, err := filter.CompileRule(string(source))
+		if err != nil {
+			return nil, newRuleError(name, err)
+		}
+		out = append(out, explain(name, rule, in))
 	}
 	return out, nil
+}
+
+// explain explains the rule in file.
+func explain(file string, rule *filter.Rule, in *filter.RuleInput) Explanation {
+	e := Explanation{File: file}
+	var err error
+	if e.Categories, err = rule.Run(in); err != nil {
+		e.Err = newRuleError(file, err)
+	}
+	if e.Clauses, err = rule.Explain(in); err != nil && e.Err == nil {
+		e.Err = newRuleError(file, err)
+	}
+	return e
 }
 
 // ruleName returns NAME of classify_NAME.expr.

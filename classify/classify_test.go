@@ -219,6 +219,45 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A path means the file at that path, also if the directory has a rule of the
+// same name.
+func TestExplainPath(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	write(t, dir, "classify_disk.expr", `"of the directory"`)
+	write(t, dir, "classify_bad.expr", `levle > 3`)
+	write(t, elsewhere, "classify_disk.expr", `message contains "disk" ? "disk" : nil`)
+	write(t, elsewhere, "rule.expr", `level > BAD ? "bad" : nil`)
+	write(t, elsewhere, "broken.expr", `mesage == ""`)
+	r := load(t, dir)
+	inc := trigger(t, `{"message": "disk full", "level": 30}`)
+	for name, category := range map[string]string{elsewhere + "/classify_disk.expr": "disk", elsewhere + "/rule.expr": ""} {
+		got, err := r.Explain(inc, name)
+		if err != nil || len(got) != 1 || got[0].File != name || got[0].Err != nil || strings.Join(got[0].Categories, ",") != category {
+			t.Errorf("Explain(%s) = %v, %v, want the category %q", name, got, err, category)
+		}
+	}
+	for name, want := range map[string]string{
+		elsewhere + "/broken.expr": elsewhere + "/broken.expr:1:1: unknown name mesage",
+		"bad":                      dir + "/classify_bad.expr:1:1: unknown name levle",
+	} {
+		_, err := r.Explain(inc, name)
+		if e, ok := errors.AsType[*classify.RuleError](err); !ok || !strings.HasPrefix(e.Error(), want) {
+			t.Errorf("Explain(%s): %v, want %q", name, err, want)
+		}
+	}
+	t.Chdir(elsewhere)
+	if got, err := r.Explain(inc, "rule.expr"); err != nil || len(got) != 1 || got[0].File != "rule.expr" {
+		t.Errorf("Explain of a file in the working directory = %v, %v", got, err)
+	}
+	if got, err := r.Explain(inc, "classify_disk.expr", "./classify_disk.expr"); err != nil || len(got) != 2 ||
+		got[0].File != dir+"/classify_disk.expr" || got[1].File != "./classify_disk.expr" {
+		t.Errorf("Explain of a name and of a path = %v, %v", got, err)
+	}
+	if _, err := r.Explain(inc, dir+"/classify_nosuch.expr"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Explain of a path without a file: %v", err)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	const corpus = "../testdata/corpus/"
 	f, err := classify.Open(corpus + "incidents/incident-2023-11-15--06-33-20Z-ly3bxfq.flog.bz2")
@@ -235,8 +274,8 @@ func TestOpen(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"flogs/01-levels.flog":                  "not an incident: its header, of type \"log-file-observer\"",
-		"damaged/odd-incident-no-trigger.flog":  "names no trigger",
-		"damaged/odd-headerless.flog":           "its first line is no header",
+		"damaged/odd-incident-no-trigger.flog":  "has no trigger",
+		"damaged/odd-headerless.flog":           "its first line is not a header",
 		"damaged/bad-furl.flog":                 "a FURL file",
 		"damaged/bad-truncated-mid-header.flog": "cut off",
 		"nosuch":                                "no such file",

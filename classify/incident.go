@@ -11,9 +11,9 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Open opens an incident file and reads its header. Its events are read, from the
-// same file, only if a rule asks for them. Close ends that. The error is of
-// [flogfile.Open], or says that the file is not an incident.
+// Open opens an incident file and reads its header. It reads the events only when a
+// rule needs them. The caller closes the File after that. The error is that of
+// [flogfile.Open] or of reading the header, or says that the file is not an incident.
 func Open(name string) (*File, error) {
 	r, err := flogfile.Open(name)
 	if err != nil {
@@ -36,7 +36,7 @@ func NewFile(name string, r *flogfile.Reader) (*File, error) {
 	return f, nil
 }
 
-// File is an incident in a file.
+// File is an incident in a file. It serves one goroutine.
 type File struct {
 	Incident
 	r      *flogfile.Reader
@@ -46,12 +46,12 @@ type File struct {
 // Close closes the file.
 func (f *File) Close() error { return f.r.Close() }
 
-// Damage returns what of the events could not be read, nil if none was missing
-// or none was asked for.
+// Damage returns a [*flogfile.DamageError] if a rule needed the events and part of them
+// could not be read, else nil.
 func (f *File) Damage() error { return f.damage }
 
-// tubOf returns the TubID under which a gatherer keeps the file: its folder's
-// name, if that is one.
+// tubOf returns the TubID of a file in a gatherer's directory, which is the name of its
+// folder, or "" if that is not a TubID.
 func tubOf(name string) string {
 	dir := filepath.Base(filepath.Dir(name))
 	if len(dir) != 32 || strings.Trim(dir, "abcdefghijklmnopqrstuvwxyz234567") != "" {
@@ -66,20 +66,20 @@ func (f *File) header() error {
 		return err
 	}
 	if err == io.EOF || line.Kind&flogfile.KindHeader == 0 {
-		return fmt.Errorf("%s: not an incident: its first line is no header", f.Name)
+		return fmt.Errorf("%s: not an incident: its first line is not a header", f.Name)
 	}
 	f.Header = line.Header()
 	v, _ := f.Header.Get("trigger")
 	trigger, ok := v.(event.Dict)
 	if !ok {
 		kind, _ := f.Header.Get("type")
-		return fmt.Errorf("%s: not an incident: its header, of type %s, names no trigger", f.Name, event.AppendJSON(nil, kind))
+		return fmt.Errorf("%s: not an incident: its header, of type %s, has no trigger", f.Name, event.AppendJSON(nil, kind))
 	}
 	f.Trigger = event.FromDict(trigger)
 	return nil
 }
 
-// events reads the file's events. Those of a damaged file that can be read count.
+// events reads the file's events, of a damaged file those that can be read.
 func (f *File) events() ([]*event.Event, error) {
 	var events []*event.Event
 	for {

@@ -1,11 +1,18 @@
-// Package event is the event itself: its fields and levels, how it becomes
-// text for people, JSON for files, and the encoded record that rings hold.
+// Package event defines an event: its fields, its level, its JSON form in files
+// and its encoded form in rings.
 //
-//	slog, Log ──► Record (bytes in a ring) ──► Event (fields) ──► JSON line, wire dict, text
+//	slog, Log ──► Record (bytes in a ring) ──► Event (fields) ──► JSON line, wire dict
 //	                                              ▲
-//	             flog file line, a peer's dict ───┘
+//	            flog file line, a peer's dict ────┘
 //
-// It stores and sends nothing.
+// An [Event] is a list of fields, as a program logged them or as a peer or a file
+// claims. A [Record] is an event encoded into bytes without pointers. A [Level] is
+// an event's severity. A [View] reads the fields of an event that may not be
+// decoded yet.
+//
+// The package stores nothing and sends nothing. Package event/pytext makes the text
+// of an event, package event/filter selects events, package event/flogfile reads
+// and writes files.
 //
 // Spec: logging-semantics.md sections 1 to 3, flogfile.md section 2.
 package event
@@ -19,36 +26,48 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// Num is an event's number: unique and ascending within one incarnation, from
-// 0. Events are identified across processes by (incarnation, number).
+// Num is an event's number: ascending from 0 and unique within one incarnation.
+// The pair of incarnation and number identifies an event across processes.
 type Num uint64
 
-// NoNum is the number of no event: what logging below the threshold returns,
-// and a parent that adds nothing.
+// NoNum is not the number of any event. A logging call below the threshold returns
+// it, and an event whose parent is NoNum has no parent.
 const NoNum = ^Num(0)
 
-// Values inside events are the wire's: see package banana.
+// The values of fields have the types of package banana, which these names save
+// an import of.
 type (
 	Tuple = banana.Tuple
 	Dict  = banana.Dict
 	Item  = banana.Item
 )
 
-// Event is one event as its fields in their order: what a program logged, or
-// what a peer or a file claims one to be. Nothing is promised about it: any
-// field may be missing or of any type, and the methods below say what they make
-// of that.
+// Event is one event: its fields in their order. It may come from a peer or a
+// file, so that any field may be missing or have any type. Each method says what it
+// returns then.
 type Event struct {
 	Fields []Field
 }
 
-// Field is one field of an Event; Value is one of the types of package banana.
+// Field is one field of an Event.
 type Field struct {
 	Key   string
-	Value any
+	Value any // nil, or of one of the types of package banana
 }
 
-// Get returns the value of the field key, or nil and false if there is none.
+// A View reads an event's fields. An [*Event] is one, and so is a line of a flog
+// file, which decodes only the fields that are asked for.
+type View interface {
+	// Get returns the value of the field key, or nil and false if the event does
+	// not have it.
+	Get(key string) (value any, ok bool)
+
+	// Dict returns all fields.
+	Dict() Dict
+}
+
+// Get returns the value of the field key, or nil and false if the event does not
+// have it. The value belongs to the event.
 func (e *Event) Get(key string) (value any, ok bool) {
 	for i := range e.Fields {
 		if e.Fields[i].Key == key {
@@ -69,18 +88,18 @@ func (e *Event) Set(key string, value any) {
 	e.Fields = append(e.Fields, Field{key, value})
 }
 
-// Text returns the field key if it is text or bytes, else "".
+// Text returns the value of the field key if it is text or bytes, else "".
 func (e *Event) Text(key string) string {
 	v, _ := e.Get(key)
 	s, _ := banana.Text(v)
 	return s
 }
 
-// Num returns the event's number; ok is false if it has none that is a whole
-// number from 0 to 2^64-2.
+// Num returns the event's number. ok is false unless that is a whole number from 0
+// to 2^64-2.
 func (e *Event) Num() (n Num, ok bool) { return e.number("num") }
 
-// Parent returns the number of the event's parent; ok is false if it has none.
+// Parent returns the number of the event's parent. ok is as for [Event.Num].
 func (e *Event) Parent() (n Num, ok bool) { return e.number("parent") }
 
 func (e *Event) number(key string) (Num, bool) {
@@ -93,8 +112,9 @@ func (e *Event) number(key string) (Num, bool) {
 	return NoNum, false
 }
 
-// Level returns the event's level; a missing one, or one that is no number, is
-// OPERATIONAL, a fraction is cut, and true counts as 1, as in Python.
+// Level returns the event's level. It returns [Operational] if the event has no
+// level or one that is not a number. As in Python it truncates a fraction, and true
+// counts as 1.
 func (e *Event) Level() Level {
 	switch v, _ := e.Get("level"); v := v.(type) {
 	case int64:
@@ -125,8 +145,8 @@ func clampLevel(f float64) Level {
 	return Level(f)
 }
 
-// Seconds returns the event's time in seconds since 1970; ok is false if it has
-// none that is a number.
+// Seconds returns the event's time in seconds since 1970. ok is false unless that
+// is a number, which may be NaN or infinite.
 func (e *Event) Seconds() (s float64, ok bool) {
 	switch v, _ := e.Get("time"); v := v.(type) {
 	case int64:
@@ -140,8 +160,8 @@ func (e *Event) Seconds() (s float64, ok bool) {
 	return 0, false
 }
 
-// Time is Seconds as a time, in UTC; the zero time if there is none that a
-// time.Time can hold.
+// Time returns the event's time in UTC. It returns the zero time if the event has
+// none, or one that is more than 10^11 seconds from 1970.
 func (e *Event) Time() time.Time {
 	s, ok := e.Seconds()
 	if !ok || math.IsNaN(s) || math.Abs(s) > 1e11 {
@@ -151,11 +171,11 @@ func (e *Event) Time() time.Time {
 	return time.Unix(int64(whole), int64(frac*1e9)).UTC()
 }
 
-// Facility returns the event's facility, "" if it has none.
+// Facility returns the event's facility, or "" if it does not have one.
 func (e *Event) Facility() string { return e.Text("facility") }
 
-// Incarnation returns the first element of the event's incarnation, by which a
-// run of a process is known; "" if there is none.
+// Incarnation returns the first element of the event's incarnation, which
+// identifies one run of a process, or "" if the event does not have it.
 func (e *Event) Incarnation() string {
 	switch v, _ := e.Get("incarnation"); v := v.(type) {
 	case Tuple:
@@ -174,8 +194,9 @@ func firstText(v []any) string {
 	return s
 }
 
-// Match reports whether facility is one that a setting for pattern covers: the
-// same name or one of its dotted children; "" covers all.
+// Match reports whether a setting for the facility pattern applies to facility:
+// whether they are the same, or facility is a dotted child of pattern. The pattern
+// "" matches every facility.
 func Match(pattern, facility string) bool {
 	if pattern == "" {
 		return true
@@ -184,9 +205,9 @@ func Match(pattern, facility string) bool {
 	return ok && (rest == "" || rest[0] == '.')
 }
 
-// FromDict returns the dict of a peer's event as an Event. Names in bytes
-// become text; a name that is neither is left out, as no event of the original
-// has one that survives a file.
+// FromDict returns the event in d, a dict that a peer sent. Keys in bytes become
+// text. It drops a field whose key is neither text nor bytes: the original cannot
+// write such an event to a file either. The values are those of d, not copies.
 func FromDict(d Dict) *Event {
 	e := &Event{Fields: make([]Field, 0, len(d))}
 	for _, item := range d {
@@ -199,7 +220,8 @@ func FromDict(d Dict) *Event {
 	return e
 }
 
-// Dict returns the event's fields as a dict that may be sent.
+// Dict returns the event's fields as a dict that can be sent to a peer. The values
+// are those of e, not copies.
 func (e *Event) Dict() Dict {
 	d := make(Dict, len(e.Fields))
 	for i, f := range e.Fields {

@@ -5,19 +5,18 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/flogtool/flogtool/event/internal/pyrepr"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// This file reads and writes JSON exactly as the original does, so that a value
-// that was read and is written again has not changed by a byte: keys keep their
-// order, integers have any size, floats are always recognisable, NaN and the
-// infinities are bare words, text outside printable ASCII is escaped, and lone
-// surrogates survive.
+// This file reads and writes JSON exactly as the original does: writing what was
+// read gives the same bytes. Keys keep their order, integers have any size, floats
+// always have a point or an exponent, NaN and the infinities are bare words, text
+// outside printable ASCII is escaped, and lone surrogates are kept.
 //
 // Spec: flogfile.md section 1.
 
@@ -26,21 +25,19 @@ const (
 	maxIntDigits = 100_000 // digits of an integer; reading more would cost quadratic time
 )
 
-// The texts by which the original replaces what JSON cannot hold.
-const (
-	unJSONable = "log.msg() was given an object that could not be encoded into JSON. " +
-		"I've replaced it with this UnJSONable object. The object's repr is in .repr"
-	copiedPrefix = "Traceback from remote host -- "
-)
+// unJSONable is the text by which the original replaces a value that JSON cannot
+// hold.
+const unJSONable = "log.msg() was given an object that could not be encoded into JSON. " +
+	"I've replaced it with this UnJSONable object. The object's repr is in .repr"
 
-// AppendJSON appends v, which is of one of the types of package banana, as the
-// original's log files hold it. It never fails: an exception becomes a Failure
-// object, and bytes, sets and the like become an UnJSONable object. Where the
-// original loses a whole event, because a dict has a key that is a tuple or
-// bytes, the key is written as its Python source form.
+// AppendJSON appends v, a value of one of the types of package banana, in the form
+// of the original's log files. It never fails. An exception becomes a Failure
+// object; bytes, sets and other types that JSON lacks become an UnJSONable object. A
+// dict's key that is a tuple or bytes is written in its Python source form, where
+// the original loses the whole event.
 func AppendJSON(dst []byte, v any) []byte { return appendJSON(dst, v, 0) }
 
-// AppendJSON appends the event as one JSON object.
+// AppendJSON appends the event as one JSON object, as the function [AppendJSON] does.
 func (e *Event) AppendJSON(dst []byte) []byte {
 	dst = append(dst, '{')
 	for i := range e.Fields {
@@ -86,7 +83,7 @@ func appendJSON(dst []byte, v any, depth int) []byte {
 	dst = append(dst, `{"@": "UnJSONable", "message": `...)
 	dst = AppendJSONString(dst, unJSONable)
 	dst = append(dst, `, "repr": `...)
-	dst = AppendJSONString(dst, string(AppendRepr(nil, v)))
+	dst = AppendJSONString(dst, string(pyrepr.Append(nil, v)))
 	return append(dst, '}')
 }
 
@@ -128,21 +125,21 @@ func jsonKey(key any) string {
 	case nil, bool, int64, int, uint64, *big.Int, float64:
 		return string(appendJSON(nil, key, 0))
 	}
-	return string(AppendRepr(nil, key))
+	return string(pyrepr.Append(nil, key))
 }
 
 func appendJSONFailure(dst []byte, f *banana.Copyable) []byte {
 	dst = append(dst, `{"@": "Failure", "str": `...)
-	dst = AppendJSONString(dst, failureStr(f))
+	dst = AppendJSONString(dst, pyrepr.FailureStr(f))
 	dst = append(dst, `, "repr": `...)
-	dst = AppendJSONString(dst, failureRepr(f))
+	dst = AppendJSONString(dst, pyrepr.FailureRepr(f))
 	dst = append(dst, `, "traceback": `...)
-	dst = AppendJSONString(dst, copiedPrefix+failureAttr(f, "traceback"))
+	dst = AppendJSONString(dst, pyrepr.FailureTraceback(f))
 	return append(dst, '}')
 }
 
-// AppendJSONFloat appends f as the log files hold floats: it is always
-// recognisable as one, and NaN and the infinities are bare words.
+// AppendJSONFloat appends f in the form of the log files: always with a point or an
+// exponent, and NaN and the infinities as bare words.
 func AppendJSONFloat(dst []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):
@@ -152,26 +149,12 @@ func AppendJSONFloat(dst []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(dst, "-Infinity"...)
 	}
-	return appendFloat(dst, f)
-}
-
-// appendFloat appends the shortest text that reads back as f, which is finite,
-// in Python's form: an exponent below 1e-4 and from 1e16, else always a point.
-func appendFloat(dst []byte, f float64) []byte {
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
-		return strconv.AppendFloat(dst, f, 'e', -1, 64)
-	}
-	start := len(dst)
-	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
-	if slices.Contains(dst[start:], '.') {
-		return dst
-	}
-	return append(dst, ".0"...)
+	return pyrepr.AppendFloat(dst, f)
 }
 
 const hex = "0123456789abcdef"
 
-// jsonPlain holds the bytes that stand for themselves in the JSON we write.
+// jsonPlain says which bytes need no escape in the JSON that we write.
 var jsonPlain = func() (t [256]bool) {
 	for c := ' '; c <= '~'; c++ {
 		t[c] = c != '"' && c != '\\'
@@ -179,9 +162,9 @@ var jsonPlain = func() (t [256]bool) {
 	return t
 }()
 
-// AppendJSONString appends s as a JSON string in printable ASCII. A byte that is
-// no UTF-8 is written as Python's surrogateescape has it, \udcNN, so that no
-// information is lost.
+// AppendJSONString appends s as a JSON string in printable ASCII. A byte that is not
+// UTF-8 becomes \udcNN, as with Python's surrogateescape, so that no information is
+// lost.
 func AppendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0
@@ -196,7 +179,7 @@ func AppendJSONString(dst []byte, s string) []byte {
 			dst = appendJSONControl(dst, c)
 			i++
 		} else {
-			r, size := decodeRune(s[i:])
+			r, size := pyrepr.DecodeRune(s[i:])
 			if r >= 0x10000 {
 				hi, lo := utf16.EncodeRune(r)
 				dst = appendJSONUnit(appendJSONUnit(dst, hi), lo)
@@ -233,41 +216,21 @@ func appendJSONUnit(dst []byte, r rune) []byte {
 	return append(dst, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 }
 
-// decodeRune is utf8.DecodeRuneInString for text that may hold lone surrogates
-// in three bytes (WTF-8). A byte that belongs to no character is returned as
-// the surrogate 0xdc00 plus its value.
-func decodeRune(s string) (r rune, size int) {
-	r, size = utf8.DecodeRuneInString(s)
-	if r != utf8.RuneError || size > 1 {
-		return r, size
-	}
-	if len(s) >= 3 && s[0] == 0xed && s[1] >= 0xa0 && s[1] <= 0xbf && s[2] >= 0x80 && s[2] <= 0xbf {
-		return 0xd000 | rune(s[1]&0x3f)<<6 | rune(s[2]&0x3f), 3
-	}
-	return 0xdc00 + rune(s[0]), 1
-}
-
-// appendRune is utf8.AppendRune that writes a surrogate as WTF-8.
-func appendRune(dst []byte, r rune) []byte {
-	if utf16.IsSurrogate(r) {
-		return append(dst, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
-	}
-	return utf8.AppendRune(dst, r)
-}
-
-// SyntaxError says why and where text is not JSON as Python reads it.
+// SyntaxError says where and why text is not JSON as Python reads it.
 type SyntaxError struct {
-	Offset int // of the byte that cannot stand there
-	Msg    string
+	Offset int    // in bytes, of the first byte that is not expected
+	Msg    string // what is wrong, such as "extra data"
 }
 
+// Error returns the message and the offset.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Msg, e.Offset) }
 
-// errNotObject is why a JSON value is no event.
+// errNotObject says why a JSON value is not an event.
 var errNotObject = errors.New("event: not a JSON object")
 
-// ParseEvent reads the JSON object of an event. The error is a [*SyntaxError],
-// or says that data is JSON but no object.
+// ParseEvent returns the event in data, a JSON object. The error is a [*SyntaxError],
+// or says that data holds JSON that is not an object. The event shares no memory
+// with data.
 func ParseEvent(data []byte) (*Event, error) {
 	v, err := ParseJSON(data)
 	if err != nil {
@@ -284,12 +247,14 @@ func ParseEvent(data []byte) (*Event, error) {
 	return e, nil
 }
 
-// ParseJSON reads one JSON value with blanks around it, as Python does: objects
-// become Dict, arrays []any, whole numbers int64 or *big.Int, others float64; of
-// equal keys the last value stands at the place of the first; NaN, Infinity and
-// -Infinity are read; raw UTF-8 is, invalid UTF-8 is not. Containers nest at
-// most 1000 deep and integers have at most 100,000 digits. The error is a
-// [*SyntaxError].
+// ParseJSON returns the JSON value in data, with or without blanks around it, as
+// Python reads it. An object becomes a [Dict], an array []any, a whole number an
+// int64 or *big.Int, any other number a float64. If keys are equal, the last value
+// takes the place of the first. NaN, Infinity and -Infinity are numbers. Containers
+// nest up to 1000 deep and integers have up to 100,000 digits.
+//
+// The error is a [*SyntaxError]; invalid UTF-8 is one too. The value shares no memory
+// with data.
 func ParseJSON(data []byte) (any, error) {
 	p := parser{data: data}
 	v, ok := p.value(0)
@@ -329,7 +294,7 @@ func (p *parser) blanks() {
 	}
 }
 
-// next returns the next byte that is no blank, without passing it; 0 at the end.
+// next returns the next byte that is not a blank, without consuming it; 0 at the end.
 func (p *parser) next() byte {
 	p.blanks()
 	if p.pos == len(p.data) {
@@ -442,8 +407,8 @@ func (p *parser) object(depth int) (any, bool) {
 	}
 }
 
-// addUnique sets key in d to v. Dicts of events are short, so that a search is
-// cheaper than a map; a long one, which may be hostile, gets one.
+// addUnique sets key in d to v. Most dicts are short, and searching them is faster
+// than a map. A long one, which may be hostile, gets a map.
 func addUnique(d Dict, index map[string]int, key string, v any) (Dict, map[string]int) {
 	const searchable = 24
 	at := -1
@@ -512,7 +477,7 @@ func (p *parser) number() (any, bool) {
 			i++
 		}
 		if digits() == 0 {
-			i = mark // as Python: the number ends here, and what follows is extra
+			i = mark // as in Python the number ends here, and extra data follows
 		} else {
 			whole = false
 		}
@@ -547,7 +512,8 @@ func (p *parser) text() (string, bool) {
 	return "", false
 }
 
-// hardText reads on at i a string that began at start and is not plain ASCII.
+// hardText reads the rest, from i, of a string that starts at start and is not plain
+// ASCII.
 func (p *parser) hardText(start, i int) (string, bool) {
 	data := p.data
 	buf := append(make([]byte, 0, i-start+64), data[start:i]...)
@@ -582,7 +548,7 @@ func (p *parser) hardText(start, i int) (string, bool) {
 	return "", false
 }
 
-// escape appends what the escape at i stands for, and returns where it ends.
+// escape appends the text of the escape at i, and returns the index after it.
 func (p *parser) escape(buf []byte, i int) ([]byte, int, bool) {
 	data := p.data
 	if i+1 >= len(data) {
@@ -616,7 +582,7 @@ func (p *parser) escape(buf []byte, i int) ([]byte, int, bool) {
 				}
 			}
 		}
-		return appendRune(buf, r), i, true
+		return pyrepr.AppendRune(buf, r), i, true
 	}
 	p.fail(i, "bad escape")
 	return nil, 0, false

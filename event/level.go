@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// Level is an event's severity: the original's integers. Any number is a
-// level; these eight have names.
+// Level is an event's severity, an integer as in the original. Any number is a
+// level; eight numbers have names.
 //
 // Spec: logging-semantics.md section 1.
 type Level int
@@ -24,16 +24,17 @@ const (
 	Bad         Level = 40
 )
 
-// Levels are the named levels, least severe first.
+// Levels holds the named levels, least severe first. [Level.Band] is its index.
 var Levels = [...]Level{Noisy, Operational, Unusual, Infrequent, Curious, Weird, Scary, Bad}
 
 var levelNames = [...]string{"NOISY", "OPERATIONAL", "UNUSUAL", "INFREQUENT", "CURIOUS", "WEIRD", "SCARY", "BAD"}
 
-// FromSlog returns round(20 + 2.5*l), halves away from zero: Debug 10, Info 20,
-// Warn 30, Error 40. It is the inverse of [Level.Slog] at these four.
+// FromSlog returns the level of a slog level: round(20 + 2.5*l), halves away from
+// zero. Debug is 10, Info 20, Warn 30, Error 40; at these four it is the inverse of
+// [Level.Slog].
 func FromSlog(l slog.Level) Level {
-	// Integers only: this is on the path of every event. Twice the value is
-	// 40 + 5*l, and halving it rounds; 5*l overflows no level a program uses.
+	// Every event takes this path, so it computes with integers: twice the value is
+	// 40 + 5*l, and halving that rounds. 5*l overflows for no level in use.
 	twice := 40 + 5*int(l)
 	if twice >= 0 {
 		return Level((twice + 1) / 2)
@@ -41,12 +42,12 @@ func FromSlog(l slog.Level) Level {
 	return Level((twice - 1) / 2)
 }
 
-// Slog returns the slog level whose FromSlog is nearest to l.
+// Slog returns the slog level for which [FromSlog] is nearest to l.
 func (l Level) Slog() slog.Level {
 	return slog.Level(math.Round((float64(l) - 20) / 2.5))
 }
 
-// String returns the level's name, or its number if it has none.
+// String returns the level's name, or its number if it does not have a name.
 func (l Level) String() string {
 	for i, named := range Levels {
 		if l == named {
@@ -56,8 +57,8 @@ func (l Level) String() string {
 	return strconv.Itoa(int(l))
 }
 
-// Band returns the index in [Levels] of the named level at or below l; levels
-// below NOISY join NOISY's band.
+// Band returns the index in [Levels] of the highest named level that is at most l.
+// It returns 0, the band of [Noisy], for lower levels too.
 func (l Level) Band() int {
 	b := 0
 	for b+1 < len(Levels) && Levels[b+1] <= l {
@@ -66,8 +67,9 @@ func (l Level) Band() int {
 	return b
 }
 
-// ParseLevel reads a level's name in any case, or its number.
-func ParseLevel(s string) (Level, bool) {
+// ParseLevel returns the level that s names, in upper or lower case, or whose number
+// it holds. ok is false if s is neither.
+func ParseLevel(s string) (l Level, ok bool) {
 	for i, name := range levelNames {
 		if equalFold(s, name) {
 			return Levels[i], true

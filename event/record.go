@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// Record is one encoded event without its number and incarnation, which belong
-// to the place it is kept in. It is what rings hold and what travels between
-// our own programs: self-describing, with no pointer and no reference to
-// anything outside it.
+// Record is one encoded event without its number and incarnation, which are stored
+// beside it. Rings hold records, and our own programs send
+// them to each other. A record is self-describing: it refers to nothing outside it.
 //
 //	record = time level field*           time: 8 bytes, nanoseconds since 1970, little-endian
 //	field  = key value                   level: zigzag varint
@@ -26,14 +25,20 @@ import (
 //	         list tuple                  value*, end
 //	         dict                        field*, end
 //
-// Of fields with one key the last counts. Version: [RecordVersion].
+// If several fields have one key, the last one counts.
+//
+// The functions that build a record append to a buffer and return it, as append
+// does. A record is what [AppendRecord] or [AppendRecordHead] appends, then any
+// number of fields. A field is a key ([AppendKey], or a function that names the
+// key), then one value. The functions check nothing: a wrong order gives a damaged
+// record, for which [Record.Event] returns an error.
 type Record []byte
 
-// RecordVersion is the version of the encoding of [Record]. A reader keeps and
-// names a record of a version it does not know; it does not guess.
+// RecordVersion is the version of the encoding of [Record]. A reader that does not
+// know a version keeps the records and reports the version; it does not guess.
 const RecordVersion = 1
 
-// kind is the type of an encoded value. The numbers are in files: add, never
+// kind is the type of an encoded value. Files hold these numbers: add, but never
 // renumber.
 type kind = byte
 
@@ -47,15 +52,15 @@ const (
 	kindTime
 	kindString
 	kindBytes
-	kindInteger // a whole number that no int64 holds
+	kindInteger // a whole number beyond the range of int64
 	kindList
 	kindTuple
 	kindDict
 	kindEnd
 )
 
-// knownKeys have a code instead of their text: index + 1. The order is in
-// files: append, never reorder.
+// knownKeys are encoded as a code instead of their text: index + 1. Files hold the
+// codes: append, but never reorder.
 var knownKeys = [...]string{
 	"message", "facility", "format", "args", "parent", "umid", "source",
 	"failure", "isError", "why", "stacktrace", "err", "error",
@@ -72,32 +77,33 @@ const (
 	codeSource
 )
 
-// maxDepth bounds the nesting of a record's values, for whoever decodes one
-// from a peer or a dead process.
+// maxDepth bounds the nesting of a record's values. A peer or a damaged file may
+// hold more than the stack does.
 const maxDepth = 64
 
-// AppendRecord begins a record; the fields follow by the functions below.
+// AppendRecord begins the record of an event with a message. unixNano is the event's
+// time in nanoseconds since 1970.
 //
-// These functions are on the path of every logged event: they only append, and
-// BenchmarkLog in package logport keeps them without allocation.
+// Every logging call uses this function and those below. BenchmarkLog in package
+// logport shows that they do not allocate.
 func AppendRecord(dst []byte, unixNano int64, level Level, message string) []byte {
 	dst = AppendRecordHead(dst, unixNano, level)
 	return AppendString(append(dst, codeMessage<<1|1), message)
 }
 
-// AppendRecordHead begins a record without a message.
+// AppendRecordHead begins the record of an event without a message. unixNano is the
+// event's time in nanoseconds since 1970; 0 means that it has none.
 func AppendRecordHead(dst []byte, unixNano int64, level Level) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(unixNano))
 	return binary.AppendVarint(dst, int64(level))
 }
 
-// AppendFormat appends the format that stands in place of a message, or beside
-// one.
+// AppendFormat appends the field format, the pattern of the event's text.
 func AppendFormat(dst []byte, format string) []byte {
 	return AppendString(append(dst, codeFormat<<1|1), format)
 }
 
-// AppendKey appends a field's key; its value must follow.
+// AppendKey appends the key of a field. A value must follow.
 func AppendKey(dst []byte, key string) []byte {
 	if len(key) < 64 {
 		dst = append(dst, byte(len(key)<<1))
@@ -107,24 +113,31 @@ func AppendKey(dst []byte, key string) []byte {
 	return append(dst, key...)
 }
 
-// AppendFacility, AppendParent, AppendUmid, AppendSource and AppendArgsKey
-// append the fields that most events have, with their short keys.
+// AppendFacility appends the field facility.
 func AppendFacility(dst []byte, s string) []byte {
 	return AppendString(append(dst, codeFacility<<1|1), s)
 }
 
+// AppendUmid appends the field umid, the short fixed id of a log statement.
 func AppendUmid(dst []byte, s string) []byte { return AppendString(append(dst, codeUmid<<1|1), s) }
 
+// AppendSource appends the field source, the place of a log statement:
+// "dir/file.go:12".
 func AppendSource(dst []byte, s string) []byte { return AppendString(append(dst, codeSource<<1|1), s) }
 
+// AppendParent appends the field parent, the number of the event's parent.
 func AppendParent(dst []byte, n Num) []byte {
 	return AppendUint(append(dst, codeParent<<1|1), uint64(n))
 }
 
+// AppendArgsKey appends the key args of the arguments of a message. A list, tuple or
+// dict must follow.
 func AppendArgsKey(dst []byte) []byte { return append(dst, codeArgs<<1|1) }
 
+// AppendNil appends the value nil.
 func AppendNil(dst []byte) []byte { return append(dst, kindNil) }
 
+// AppendBool appends true or false as a value.
 func AppendBool(dst []byte, v bool) []byte {
 	if v {
 		return append(dst, kindTrue)
@@ -132,8 +145,11 @@ func AppendBool(dst []byte, v bool) []byte {
 	return append(dst, kindFalse)
 }
 
+// AppendInt appends a whole number as a value.
 func AppendInt(dst []byte, v int64) []byte { return binary.AppendVarint(append(dst, kindInt), v) }
 
+// AppendUint appends a whole number as a value. Above 2^63-1 it decodes to a
+// *big.Int.
 func AppendUint(dst []byte, v uint64) []byte {
 	if v <= math.MaxInt64 {
 		return AppendInt(dst, int64(v))
@@ -141,17 +157,19 @@ func AppendUint(dst []byte, v uint64) []byte {
 	return appendText(dst, kindInteger, strconv.FormatUint(v, 10))
 }
 
+// AppendFloat appends a number as a value. NaN and the infinities keep their bits.
 func AppendFloat(dst []byte, v float64) []byte {
 	return binary.LittleEndian.AppendUint64(append(dst, kindFloat), math.Float64bits(v))
 }
 
-// AppendDuration appends a duration; it is shown as Go prints it: "1.5s".
+// AppendDuration appends a duration as a value. It decodes to text as Go prints it:
+// "1.5s".
 func AppendDuration(dst []byte, v time.Duration) []byte {
 	return binary.AppendVarint(append(dst, kindDuration), int64(v))
 }
 
-// AppendTime appends a time; it is shown in UTC as RFC 3339. A time outside
-// the years 1678 to 2261 is appended as that text.
+// AppendTime appends a time as a value. It decodes to text in UTC as RFC 3339 has
+// it. A time outside the years 1679 to 2261 is encoded as that text.
 func AppendTime(dst []byte, v time.Time) []byte {
 	if y := v.Year(); y < 1679 || y > 2261 {
 		return AppendString(dst, v.UTC().Format(time.RFC3339Nano))
@@ -159,8 +177,10 @@ func AppendTime(dst []byte, v time.Time) []byte {
 	return binary.LittleEndian.AppendUint64(append(dst, kindTime), uint64(v.UnixNano()))
 }
 
+// AppendString appends text as a value. It does not check that s is UTF-8.
 func AppendString(dst []byte, s string) []byte { return appendText(dst, kindString, s) }
 
+// AppendBytes appends bytes as a value; it copies b.
 func AppendBytes(dst []byte, b []byte) []byte {
 	dst = binary.AppendUvarint(append(dst, kindBytes), uint64(len(b)))
 	return append(dst, b...)
@@ -175,16 +195,27 @@ func appendText(dst []byte, k kind, s string) []byte {
 	return append(dst, s...)
 }
 
-// AppendDictBegin, AppendListBegin and AppendTupleBegin open a container:
-// fields or values follow, then its end.
-func AppendDictBegin(dst []byte) []byte  { return append(dst, kindDict) }
-func AppendDictEnd(dst []byte) []byte    { return append(dst, codeEnd<<1|1) }
-func AppendListBegin(dst []byte) []byte  { return append(dst, kindList) }
-func AppendTupleBegin(dst []byte) []byte { return append(dst, kindTuple) }
-func AppendListEnd(dst []byte) []byte    { return append(dst, kindEnd) }
+// AppendDictBegin begins a dict as a value. Its fields follow, then
+// [AppendDictEnd].
+func AppendDictBegin(dst []byte) []byte { return append(dst, kindDict) }
 
-// AppendValue appends any value of package banana's model. What has no encoding
-// of its own is appended as its text.
+// AppendDictEnd ends a dict.
+func AppendDictEnd(dst []byte) []byte { return append(dst, codeEnd<<1|1) }
+
+// AppendListBegin begins a list as a value. Its values follow, then
+// [AppendListEnd].
+func AppendListBegin(dst []byte) []byte { return append(dst, kindList) }
+
+// AppendTupleBegin begins a tuple as a value. Its values follow, then
+// [AppendListEnd].
+func AppendTupleBegin(dst []byte) []byte { return append(dst, kindTuple) }
+
+// AppendListEnd ends a list or a tuple.
+func AppendListEnd(dst []byte) []byte { return append(dst, kindEnd) }
+
+// AppendValue appends v, a value of one of the types of package banana. A type
+// without an encoding of its own is appended as text, as fmt.Sprint prints it, and a
+// value that is nested deeper than 61 levels as "…".
 func AppendValue(dst []byte, v any) []byte { return appendValue(dst, v, 0) }
 
 func appendValue(dst []byte, v any, depth int) []byte {
@@ -232,10 +263,11 @@ func appendList(dst []byte, v []any, depth int) []byte {
 	return AppendListEnd(dst)
 }
 
-// ErrRecord is what decoding bytes that are no record wraps.
+// ErrRecord is wrapped by the errors of decoding a damaged record.
 var ErrRecord = errors.New("event: not a record")
 
-// UnixNano returns when the event happened, 0 if r is no record.
+// UnixNano returns the event's time in nanoseconds since 1970, or 0 if r is too short
+// to be a record.
 func (r Record) UnixNano() int64 {
 	if len(r) < 8 {
 		return 0
@@ -243,7 +275,7 @@ func (r Record) UnixNano() int64 {
 	return int64(binary.LittleEndian.Uint64(r))
 }
 
-// Level returns the event's level, 0 if r is no record.
+// Level returns the event's level, or 0 if r is too short to be a record.
 func (r Record) Level() Level {
 	if len(r) < 8 {
 		return 0
@@ -252,8 +284,9 @@ func (r Record) Level() Level {
 	return Level(l)
 }
 
-// Message returns the message or format by which the event's statement is
-// known, and its facility, without decoding the rest.
+// Message returns the event's message or format, whichever comes last, and its
+// facility. It decodes no other field. It returns what precedes the damage if r is
+// damaged.
 func (r Record) Message() (message, facility string) {
 	d := decoder{r: r}
 	d.head()
@@ -271,9 +304,9 @@ func (r Record) Message() (message, facility string) {
 	return message, facility
 }
 
-// Event decodes r as the event with this number of this incarnation. The fields
-// stand in the order num, time, level, then as logged, then incarnation. An
-// error wraps [ErrRecord]; the event then holds what came before the damage.
+// Event decodes r as the event num of an incarnation. The order of the fields is
+// num, time, level, then as logged, then incarnation. The event shares no memory
+// with r. An error wraps [ErrRecord]; the event then holds what precedes the damage.
 func (r Record) Event(num Num, incarnation string) (*Event, error) {
 	d := decoder{r: r}
 	e := &Event{Fields: make([]Field, 3, 12)}
@@ -296,7 +329,7 @@ func (r Record) Event(num Num, incarnation string) (*Event, error) {
 	return e, d.err
 }
 
-// NumValue returns n as a value of the event model.
+// NumValue returns n as the value of a field: an int64, or a *big.Int above 2^63-1.
 func NumValue(n Num) any {
 	if n <= math.MaxInt64 {
 		return int64(n)
@@ -304,7 +337,7 @@ func NumValue(n Num) any {
 	return new(big.Int).SetUint64(uint64(n))
 }
 
-// decoder reads a record from its front; after an error it reads no more.
+// decoder reads a record from its front. After an error it reads no more.
 type decoder struct {
 	r   []byte
 	err error
@@ -370,8 +403,7 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
-// key returns the next key; a container's end is "" with an error, which only
-// fields() expects.
+// key returns the next key. The end of a dict is not a key, but an error.
 func (d *decoder) key() string {
 	n := d.uvarint()
 	if n&1 == 0 {
@@ -431,7 +463,7 @@ func (d *decoder) value(depth int) any {
 	return nil
 }
 
-// maxDigits bounds whole numbers, as Python does when it reads one from text.
+// maxDigits bounds whole numbers, as Python does when it converts text to one.
 const maxDigits = 4300
 
 func (d *decoder) values(depth int) []any {
@@ -460,15 +492,15 @@ func (d *decoder) dict(depth int) Dict {
 	return nil
 }
 
-// fieldSet finds the fields of an event that has many: a peer may send tens of
-// thousands, and looking through them for each would take seconds.
+// fieldSet sets fields of an event that may have many. A peer may send tens of
+// thousands, and searching all of them for each would take seconds.
 type fieldSet struct {
-	index map[string]int // of e.Fields, once they are many
+	index map[string]int // of e.Fields, once there are manyFields
 }
 
 const manyFields = 32
 
-// add is e.Set.
+// add does what e.Set does.
 func (s *fieldSet) add(e *Event, key string, value any) {
 	if len(e.Fields) < manyFields {
 		e.Set(key, value)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/banana"
@@ -441,7 +442,7 @@ func TestHostileEvents(t *testing.T) {
 	if len(events) != 5 {
 		t.Fatalf("%d events, want 5", len(events))
 	}
-	if m := event.Format(events[2]); !strings.Contains(m, "over the gatherer's limit") {
+	if m := pytext.Format(events[2]); !strings.Contains(m, "over the gatherer's limit") {
 		t.Errorf("the event that is too long says %q", m)
 	}
 	if n, ok := events[2].Num(); !ok || n != 3 {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/gatherer/archive"
 	"github.com/flogtool/flogtool/gatherer/bus"
 	"github.com/flogtool/flogtool/incident"
@@ -262,7 +263,7 @@ func readEvents(t *testing.T, file string) (header event.Dict, events []*event.E
 func messages(events []*event.Event) []string {
 	var m []string
 	for _, e := range events {
-		m = append(m, event.Format(e))
+		m = append(m, pytext.Format(e))
 	}
 	return m
 }
@@ -424,7 +425,7 @@ func TestPythonLog(t *testing.T) {
 			t.Errorf("the header of %s is %v", f, header)
 		}
 		for _, e := range events {
-			if m := event.Format(e); strings.HasPrefix(m, "event ") || e.Level() == event.Bad {
+			if m := pytext.Format(e); strings.HasPrefix(m, "event ") || e.Level() == event.Bad {
 				all = append(all, m)
 			}
 		}

@@ -15,8 +15,8 @@ import (
 // Attachment is something kept beside an incident's flog file, taken when its
 // recording begins.
 type Attachment struct {
-	Name  string                // of the part, and of the file behind the incident's name: letters, digits, dots
-	Write func(io.Writer) error // an error leaves the attachment out, and is told
+	Name  string                // of the part, and of the file after the incident's name; see ValidAttachment
+	Write func(io.Writer) error // an error leaves the attachment out and is reported
 }
 
 // Goroutines attaches the stacks of all goroutines, as text.
@@ -30,8 +30,9 @@ func Heap() Attachment {
 }
 
 // ExecutionTrace attaches the last seconds of Go's execution trace, for `go tool
-// trace`. A process has one such recorder: the error says if the application has
-// it already. stop ends the recording.
+// trace`: at least as much as atLeast says, and at most 16 MiB. A process has one such
+// recorder; if the application uses it already, that is the error. stop ends the
+// recording.
 func ExecutionTrace(atLeast time.Duration) (a Attachment, stop func(), err error) {
 	r := trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: atLeast, MaxBytes: 16 << 20})
 	if err := r.Start(); err != nil {
@@ -43,8 +44,9 @@ func ExecutionTrace(atLeast time.Duration) (a Attachment, stop func(), err error
 	}}, r.Stop, nil
 }
 
-// ValidAttachment reports whether name may be that of an attachment: a file of
-// that ending is then no flog file and no temporary one.
+// ValidAttachment reports whether name can be that of an attachment: letters, digits,
+// dots, dashes and underscores, at most 64 bytes, and not the ending of a flog file or
+// of a temporary file.
 func ValidAttachment(name string) bool {
 	if name == "" || len(name) > 64 || name == FlogPart || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "flog.") ||
 		durable.IsTemporary(name) {

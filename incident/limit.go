@@ -9,8 +9,9 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// Limiter keeps a storm of triggers from becoming a storm of incidents: one of a
-// kind in a time, and so many a minute in all. It serves one goroutine.
+// Limiter keeps a storm of triggers from becoming a storm of incidents: it allows one
+// incident of a kind in a time, and a number of incidents a minute in all. It serves
+// one goroutine.
 type Limiter struct {
 	PerKind   time.Duration // between two incidents of one kind; 0: no bound
 	PerMinute int           // in all, in bursts of that many; 0: no bound
@@ -27,7 +28,7 @@ type Limiter struct {
 // kind is what makes two triggers the same: the statement they come from.
 type kind struct{ facility, message string }
 
-// maxKinds bounds what is remembered of kinds.
+// maxKinds bounds the kinds that are remembered.
 const maxKinds = 1000
 
 func kindOf(tr *Trigger) kind {
@@ -35,8 +36,8 @@ func kindOf(tr *Trigger) kind {
 	return kind{facility, message}
 }
 
-// Allow reports whether tr, logged now, may become an incident; if not, it is
-// counted. One that was declared by a person is not held back by its kind.
+// Allow reports whether tr, logged now, may become an incident; if not, it is counted.
+// The limit of its kind does not apply to a trigger that a person declared.
 func (l *Limiter) Allow(tr *Trigger, now time.Time, declared bool) bool {
 	k := kindOf(tr)
 	if l.last == nil {
@@ -80,7 +81,7 @@ func (l *Limiter) Total() uint64 { return l.total }
 const shownKinds = 20
 
 // TakeSuppressed returns what was suppressed since the last call as the entry of
-// an incident's header, nothing if there is none:
+// an incident's header, nil if there is nothing:
 //
 //	{"count": 994, "kinds": [{"count": 990, "message": …, "facility": …}, …]}
 func (l *Limiter) TakeSuppressed() event.Dict {

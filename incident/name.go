@@ -43,7 +43,7 @@ func NextName(last string, now time.Time) string {
 	if err != nil {
 		return name
 	}
-	// The suffixes of that second are used up: take the next one.
+	// The suffixes of that second are used up: take the next second.
 	return "incident-" + t.Add(time.Second).Format(nameTime) + "-" + randomSuffix()
 }
 

@@ -19,7 +19,7 @@ type Qualifier interface {
 //
 //	level > UNUSUAL && facility startsWith "lifesupport"
 //
-// An event on which it fails is no trigger. The error of a bad expression has
+// An event on which the expression fails is not a trigger. The error of a bad expression has
 // its line, column and caret.
 func Expression(source string) (Qualifier, error) {
 	f, err := filter.Compile(source)
@@ -37,7 +37,7 @@ func (q expression) IsTrigger(e *event.Event) bool {
 }
 
 // MoreThan returns a qualifier whose trigger is the event that makes more than n
-// events matching the expression within a time; counting then begins anew.
+// events matching the expression within a time; then it starts to count again.
 func MoreThan(n int, source string, within time.Duration) (Qualifier, error) {
 	each, err := Expression(source)
 	if err != nil {

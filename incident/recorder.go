@@ -28,7 +28,7 @@ type Source interface {
 	Logged() event.Num
 }
 
-// Trigger is the event that makes an incident.
+// Trigger is the event that starts an incident.
 type Trigger struct {
 	Num    event.Num
 	Record event.Record
@@ -79,9 +79,9 @@ type Recording struct {
 
 // Record records the incident of a trigger into s and returns when its file is
 // complete and durable. When ctx ends it completes the file with what has been
-// logged. Until is set also if an error, of the disk as a rule, cut the
-// recording short; what could be written then stays as a plain file, which the
-// next OpenStore completes.
+// logged. If an error, usually of the disk, cuts the recording short, Until is set all
+// the same; what could be written stays as a plain file, which the next OpenStore
+// completes.
 //
 //	trigger.At ──── events up to the trigger: one rx_time ────┐
 //	           ──── later ones, each with its own ────────────┴─ delay or count ── trailer
@@ -216,7 +216,7 @@ func (w *writer) record(ctx context.Context, src Source) error {
 func (w *writer) write(num event.Num, rec event.Record, rx time.Time) error {
 	e, err := rec.Event(num, w.cfg.Incarnation)
 	if err != nil {
-		w.trailer.dropped++ // not a record: never seen but for a defect of ours
+		w.trailer.dropped++ // not a record, which only a defect of ours can cause
 		return nil
 	}
 	w.event = e.AppendJSON(w.event[:0])

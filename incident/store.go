@@ -40,7 +40,7 @@ type storeTable struct {
 	last   string            // the greatest name ever given or found
 	memory map[string][]byte // complete files, if there is no directory
 	order  []string          // names in memory, oldest first
-	odd    map[string]bool   // files already named as foreign
+	odd    map[string]bool   // unrecognized files that were reported
 }
 
 // StoreConfig says where a Store keeps incidents and how many.
@@ -50,9 +50,9 @@ type StoreConfig struct {
 
 	MaxCount int           // incidents kept; default 1000 in a directory, 8 in memory
 	MaxBytes int64         // of all files; default 1 GiB in a directory, 16 MiB in memory
-	MaxAge   time.Duration // older ones are removed; default: none is too old
+	MaxAge   time.Duration // older ones are removed; default: age does not matter
 
-	// Odd is told, once, of each file that is no incident's. It must not call
+	// Odd is called once for each file that is not an incident. It must not call
 	// the Store. Default: Log.
 	Odd func(file string, err error)
 	Log *slog.Logger // default discards
@@ -65,11 +65,13 @@ const (
 	bz2Ending   = ".flog.bz2"
 )
 
-// ErrNoIncident is what reading an incident that is not there wraps.
+// ErrNoIncident is wrapped by the errors of methods that name an incident that is not
+// there.
 var ErrNoIncident = errors.New("incident: no such incident")
 
-// OpenStore opens the store and completes what a recorder that died left in it.
-// Of a directory it has the use alone: its caller holds a lock.
+// OpenStore opens the store and completes what a recorder that died left in it. It
+// needs exclusive use of the directory: the caller holds a lock. The error is that of
+// making or reading the directory.
 func OpenStore(cfg StoreConfig) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -105,7 +107,7 @@ func OpenStore(cfg StoreConfig) (*Store, error) {
 	return s, nil
 }
 
-// Close gives the directory back. Nothing may be written after it.
+// Close closes the directory. Nothing may be written after it.
 func (s *Store) Close() error {
 	var errs []error
 	for _, d := range []*durable.Dir{s.dir, s.old} {
@@ -116,7 +118,7 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// complete finishes or removes what a recorder that died left.
+// complete completes or removes what a recorder that died left.
 func (s *Store) complete() error {
 	entries, err := s.dir.ReadDir(".")
 	if err != nil {
@@ -125,7 +127,7 @@ func (s *Store) complete() error {
 	for _, entry := range entries {
 		file := entry.Name()
 		if durable.IsTemporary(file) && strings.HasPrefix(file, "incident") {
-			s.dir.Remove(file) // of a replacement that was cut short
+			s.dir.Remove(file) // left by a replacement that was interrupted
 			continue
 		}
 		name, ok := strings.CutSuffix(file, plainEnding)
@@ -173,7 +175,7 @@ func lastLine(data []byte) []byte {
 	return data[bytes.LastIndexByte(data, '\n')+1:]
 }
 
-// finish makes the complete file of an incident from its plain text and removes
+// finish writes the complete file of an incident from its plain text and removes
 // the plain file.
 func (s *Store) finish(name string, plain io.Reader) error {
 	err := s.dir.Replace(name+zstEnding, 0o600, func(w io.Writer) error { return compress(w, plain) })
@@ -229,7 +231,7 @@ func compress(w io.Writer, plain io.Reader) error {
 	return out.Close()
 }
 
-// oddFile names a file that is not what its name says, once.
+// oddFile reports once a file that is not what its name says.
 func (s *Store) oddFile(file string, err error) {
 	s.mu.Lock()
 	known := s.t.odd[file]
@@ -242,7 +244,7 @@ func (s *Store) oddFile(file string, err error) {
 		s.cfg.Odd(file, err)
 		return
 	}
-	s.cfg.Log.Warn("incident file left alone", "file", file, "err", err)
+	s.cfg.Log.Warn("unrecognized file in the incident directory", "file", file, "err", err)
 }
 
 // Names returns the names of the complete incidents that are greater than since,
@@ -293,11 +295,11 @@ func completeName(file string, old bool) (name string, ok bool) {
 	return "", false
 }
 
-// Open returns a reader of an incident. An error wraps [ErrNoIncident] if there
-// is none of that name.
+// Open returns a reader of an incident, which the caller closes. The error wraps
+// [ErrNoIncident] if there is no incident of that name.
 func (s *Store) Open(name string) (*flogfile.Reader, error) {
 	if !ValidName(name) {
-		return nil, fmt.Errorf("%w: %q is not a name of one", ErrNoIncident, name)
+		return nil, fmt.Errorf("%w: %q is not the name of an incident", ErrNoIncident, name)
 	}
 	if s.dir == nil {
 		s.mu.Lock()
@@ -342,8 +344,7 @@ func (s *Store) openFile(name string) (durable.File, string, error) {
 	return nil, "", fmt.Errorf("%w: %q", ErrNoIncident, name)
 }
 
-// Trigger returns the trigger in the header of an incident, without reading
-// further.
+// Trigger returns the trigger in the header of an incident and reads no further.
 func (s *Store) Trigger(name string) (event.Dict, error) {
 	r, err := s.Open(name)
 	if err != nil {
@@ -364,9 +365,9 @@ func (s *Store) Trigger(name string) (event.Dict, error) {
 	return nil, err
 }
 
-// Read returns the header and the events of an incident, as an original peer is
-// given them: a trailer is the header's key `trailer`. What damage there is ends
-// the events and is no error, if the header can be read.
+// Read returns the header and the events of an incident in the form in which an
+// original peer gets them: a trailer is the header's key `trailer`. If the header can
+// be read, damage ends the events and is not an error.
 func (s *Store) Read(name string) (header event.Dict, events []any, err error) {
 	r, err := s.Open(name)
 	if err != nil {
@@ -406,7 +407,8 @@ func (s *Store) next(now time.Time) string {
 	return s.t.last
 }
 
-// keep takes the complete text of an incident into memory.
+// keep stores the complete text of an incident in memory and removes the oldest ones
+// that the bounds do not allow.
 func (s *Store) keep(name string, plain []byte) error {
 	var z bytes.Buffer
 	if err := compress(&z, bytes.NewReader(plain)); err != nil {
@@ -430,8 +432,8 @@ func (s *Store) keep(name string, plain []byte) error {
 
 // Part is one of the files of an incident.
 type Part struct {
-	Name string
-	Size int64
+	Name string // FlogPart, or the attachment's name
+	Size int64  // bytes
 }
 
 // FlogPart names the part of an incident that is its flog file.
@@ -456,7 +458,7 @@ func (s *Store) Parts(name string) ([]Part, error) {
 	return parts, nil
 }
 
-// PartReader reads a part from anywhere.
+// PartReader reads a part at any offset. Close closes its file.
 type PartReader struct {
 	io.ReaderAt
 	file durable.File
@@ -475,7 +477,7 @@ func (p *PartReader) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Close gives the file back.
+// Close closes the file.
 func (p *PartReader) Close() error {
 	if p.file == nil {
 		return nil
@@ -483,8 +485,8 @@ func (p *PartReader) Close() error {
 	return p.file.Close()
 }
 
-// OpenPart opens a part of an incident. An error wraps [ErrNoIncident] if there
-// is none of that name.
+// OpenPart opens a part of an incident. The error wraps [ErrNoIncident] if there is no
+// such incident or part.
 func (s *Store) OpenPart(name, part string) (*PartReader, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrNoIncident, name)

@@ -4,12 +4,14 @@ import (
 	"path"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // Summary is what is published of an incident. Everything but Tubs, Categories and
 // Object is a property of the incident itself.
 //
-// Spec: docs/nats.md, "Summaries".
+// Spec: docs/nats.md.
 type Summary struct {
 	Name        string
 	Incarnation string
@@ -29,7 +31,7 @@ type Summary struct {
 func NewSummary(name string, header event.Dict, events int) *Summary {
 	trigger := HeaderTrigger(header)
 	return &Summary{
-		Name: name, Incarnation: trigger.Incarnation(), Program: HeaderProgram(header), Trigger: trigger, Events: events,
+		Name: name, Incarnation: trigger.Incarnation(), Program: flogfile.Program(header), Trigger: trigger, Events: events,
 	}
 }
 
@@ -39,19 +41,6 @@ func HeaderTrigger(header event.Dict) *event.Event {
 	v, _ := header.Get("trigger")
 	d, _ := v.(event.Dict)
 	return event.FromDict(d)
-}
-
-// HeaderProgram returns the name of the program that recorded an incident; "" if the
-// header does not say it, as in the files of the original. Our first files have it
-// under the key source.
-func HeaderProgram(header event.Dict) string {
-	for _, key := range []string{"program", "source"} {
-		if v, ok := header.Get(key); ok {
-			name, _ := v.(string)
-			return name
-		}
-	}
-	return ""
 }
 
 // ObjectName returns the name of an incident's file in the object store: the same
@@ -82,7 +71,7 @@ func (s *Summary) AppendJSON(dst []byte) []byte {
 		d = append(d, event.Item{Key: "time", Value: t})
 	}
 	d = append(d, event.Dict{
-		{Key: "text", Value: event.Format(trigger)},
+		{Key: "text", Value: pytext.Format(trigger)},
 		{Key: "trigger", Value: trigger.Dict()},
 		{Key: "categories", Value: list(s.Categories)},
 		{Key: "events", Value: int64(s.Events)},

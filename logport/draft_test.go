@@ -15,9 +15,9 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// TestDraftsAreWhatIsEncodedAside logs the same events twice: as they are, and
+// TestDraftsAreWhatIsBuffered logs the same events twice: as they are, and
 // with a Redact that changes nothing, which has every event encoded in a buffer.
-func TestDraftsAreWhatIsEncodedAside(t *testing.T) {
+func TestDraftsAreWhatIsBuffered(t *testing.T) {
 	same := func(_ []string, a slog.Attr) slog.Attr { return a }
 	var lps [2]*logport.Logport
 	for i, redact := range []func([]string, slog.Attr) slog.Attr{nil, same} {
@@ -33,14 +33,14 @@ func TestDraftsAreWhatIsEncodedAside(t *testing.T) {
 			logRandom(rnd, lp, l, with)
 		}
 	}
-	direct, aside := events(lps[0]), events(lps[1])
-	if len(direct) != count || len(aside) != count {
-		t.Fatalf("%d and %d events are in the rings, want %d", len(direct), len(aside), count)
+	direct, buffered := events(lps[0]), events(lps[1])
+	if len(direct) != count || len(buffered) != count {
+		t.Fatalf("%d and %d events are in the rings, want %d", len(direct), len(buffered), count)
 	}
 	for i := range direct {
-		a, b := shared(direct[i]), shared(aside[i])
+		a, b := shared(direct[i]), shared(buffered[i])
 		if a != b {
-			t.Fatalf("event %d:\n in a draft %s\n aside      %s", i, a, b)
+			t.Fatalf("event %d:\n in a draft %s\n in a buffer %s", i, a, b)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func logRandom(rnd *rand.Rand, lp *logport.Logport, l, with *slog.Logger) {
 	}
 }
 
-// TestDraftsOfManyWriters: whoever finds the ring busy encodes aside, and nothing
+// TestDraftsOfManyWriters: a writer that finds the ring busy encodes in a buffer, and nothing
 // is lost or mixed up.
 func TestDraftsOfManyWriters(t *testing.T) {
 	lp := open(t, logport.Config{Listen: "off", RingBytes: 64 << 20})

@@ -1,6 +1,7 @@
 package logport
 
 import (
+	"bytes"
 	"context"
 	"encoding"
 	"encoding/json"
@@ -8,21 +9,23 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/flogtool/flogtool/event"
 )
 
-// Facility, Umid and Parent are the attributes that place an event: the part of
-// the program it belongs to, the log statement it came from, and the event that
-// led to it. They count outside of groups only.
+// Facility names the part of the program that an event belongs to, with dots between
+// levels. It counts outside of groups only.
 func Facility(name string) slog.Attr { return slog.String(facilityKey, name) }
 
-// Umid names a log statement: a short fixed id, unique in the source.
+// Umid names a log statement: a short fixed id, unique in the source code. It counts
+// outside of groups only.
 func Umid(id string) slog.Attr { return slog.String(umidKey, id) }
 
-// Parent names the event that led to this one; [event.NoNum] adds nothing.
+// Parent names the event that led to this one; [event.NoNum] adds nothing. It counts
+// outside of groups only.
 func Parent(n event.Num) slog.Attr { return slog.Uint64(parentKey, uint64(n)) }
 
 // Format gives the event a format kept apart from its arguments, as the
@@ -60,31 +63,28 @@ func WithParent(ctx context.Context, n event.Num) context.Context {
 	return context.WithValue(ctx, parentInContext{}, n)
 }
 
-// placing is what an event's own attributes say, beside the encoded fields.
-type placing struct {
-	facility string
-	format   string
-	parent   event.Num
-	declared bool // by DeclareIncident
+// encoder encodes attributes as fields of a record.
+type encoder struct {
+	redact func(groups []string, a slog.Attr) slog.Attr // Config.Redact, or nil
 }
 
-// appendTop appends an attribute that stands in no group, or notes it in p if
-// it places the event.
+// appendTop appends an attribute that stands in no group, or notes it in m if it
+// belongs there.
 //
 // Hot path: BenchmarkLog, TestLogDoesNotAllocate.
-func (lp *Logport) appendTop(b []byte, p *placing, a *slog.Attr) []byte {
+func (e *encoder) appendTop(b []byte, m *meta, a *slog.Attr) []byte {
 	if !mayBeReserved(a.Key) {
-		return lp.appendAttr(b, nil, a)
+		return e.appendAttr(b, nil, a)
 	}
 	switch a.Key {
 	case facilityKey:
-		p.facility = text(a.Value)
-		return event.AppendFacility(b, p.facility)
+		m.facility = text(a.Value)
+		return event.AppendFacility(b, m.facility)
 	case umidKey:
 		return event.AppendUmid(b, text(a.Value))
 	case parentKey:
 		if n, ok := parentNum(a.Value); ok {
-			p.parent = n
+			m.parent = n
 			if n == event.NoNum {
 				return b
 			}
@@ -92,18 +92,18 @@ func (lp *Logport) appendTop(b []byte, p *placing, a *slog.Attr) []byte {
 		}
 	case "format":
 		if f, ok := formatOf(*a); ok {
-			p.format = f
+			m.format = f
 			return b
 		}
-		return lp.appendAttr(b, nil, &slog.Attr{Key: "format_", Value: a.Value})
+		return e.appendAttr(b, nil, &slog.Attr{Key: "format_", Value: a.Value})
 	case "num", "time", "level", "message", "args", "incarnation", "failure", "isError", "stacktrace", "from", "rx_time":
-		return lp.appendAttr(b, nil, &slog.Attr{Key: a.Key + "_", Value: a.Value})
+		return e.appendAttr(b, nil, &slog.Attr{Key: a.Key + "_", Value: a.Value})
 	}
-	return lp.appendAttr(b, nil, a)
+	return e.appendAttr(b, nil, a)
 }
 
 // reservedLengths has, for the first byte of the keys that appendTop looks for, a
-// bit for each of their lengths: one look passes by almost every other key, at
+// bit for each of their lengths: one test rejects almost every other key, at
 // half the cost of the comparisons (BenchmarkSlog).
 var reservedLengths = func() (lengths [256]uint16) {
 	for _, key := range reservedKeys {
@@ -117,7 +117,7 @@ var reservedKeys = [...]string{
 	"incarnation", "failure", "isError", "stacktrace", "from", "rx_time",
 }
 
-// isReserved is what mayBeReserved is the first look for.
+// isReserved is the exact test for which mayBeReserved is the quick one.
 func isReserved(key string) bool { return slices.Contains(reservedKeys[:], key) }
 
 func mayBeReserved(key string) bool {
@@ -153,13 +153,13 @@ func text(v slog.Value) string {
 // b may be on the stack: groups and values that are not basic build bytes of
 // their own, because the compiler does not see that b stays there when it is
 // handed to a function that calls itself.
-func (lp *Logport) appendAttr(b []byte, groups []string, attr *slog.Attr) []byte {
+func (e *encoder) appendAttr(b []byte, groups []string, attr *slog.Attr) []byte {
 	kind := attr.Value.Kind()
-	if kind == slog.KindLogValuer || lp.redact.custom != nil {
+	if kind == slog.KindLogValuer || e.redact != nil {
 		a := *attr
 		a.Value = a.Value.Resolve() // recovers from a panic in LogValue
-		if lp.redact.custom != nil && a.Value.Kind() != slog.KindGroup {
-			a = lp.redact.call(groups, a)
+		if e.redact != nil && a.Value.Kind() != slog.KindGroup {
+			a = e.callRedact(groups, a)
 		}
 		attr, kind = &a, a.Value.Kind()
 	}
@@ -168,7 +168,7 @@ func (lp *Logport) appendAttr(b []byte, groups []string, attr *slog.Attr) []byte
 	}
 	a := attr
 	if kind == slog.KindGroup {
-		return append(b, lp.groupFields(groups, *a)...)
+		return append(b, e.groupFields(groups, *a)...)
 	}
 	if a.Key == "" && a.Value.Any() == nil {
 		return b // the zero attribute
@@ -212,18 +212,64 @@ func appendBasic(b []byte, a *slog.Attr, kind slog.Kind) (_ []byte, ok bool) {
 	return b, false
 }
 
+// basicSize is more than what an attribute of a basic kind takes beside its key
+// and its text.
+const basicSize = 64
+
+// appendDraft appends an attribute that stands in no group to a draft; ok is false if
+// the draft cannot take it. If it is because the event belongs to another facility,
+// the new one is in facility.
+//
+// Hot path: BenchmarkSlog, BenchmarkLog.
+func appendDraft(b []byte, a *slog.Attr, facility *string) (_ []byte, ok bool) {
+	kind := a.Value.Kind()
+	room := cap(b) - len(b) - len(a.Key) - basicSize
+	if kind == slog.KindString {
+		room -= len(a.Value.String())
+	}
+	if room < 0 {
+		return b, false
+	}
+	if mayBeReserved(a.Key) {
+		switch {
+		case a.Key == facilityKey && kind == slog.KindString:
+			same := *facility == a.Value.String()
+			*facility = a.Value.String()
+			return event.AppendFacility(b, *facility), same
+		case a.Key == umidKey && kind == slog.KindString:
+			return event.AppendUmid(b, a.Value.String()), true
+		case isReserved(a.Key):
+			return b, false
+		}
+	}
+	return appendBasic(b, a, kind)
+}
+
+// callRedact runs Config.Redact, whose panic must not reach the caller: the value is
+// then masked.
+func (e *encoder) callRedact(groups []string, a slog.Attr) (out slog.Attr) {
+	defer func() {
+		if recover() != nil {
+			out = slog.String(a.Key, masked)
+		}
+	}()
+	out = e.redact(groups, a)
+	out.Value = out.Value.Resolve()
+	return out
+}
+
 // groupFields returns the encoded fields that a group adds: itself, or its own
 // fields if it has no name; nothing if it is empty.
-func (lp *Logport) groupFields(groups []string, a slog.Attr) []byte {
+func (e *encoder) groupFields(groups []string, a slog.Attr) []byte {
 	var b []byte
-	for _, item := range lp.groupItems(nil, groups, a) {
+	for _, item := range e.groupItems(nil, groups, a) {
 		b = event.AppendValue(event.AppendKey(b, item.Key.(string)), item.Value)
 	}
 	return b
 }
 
 // groupItems appends what an attribute of a group adds to the group's dict.
-func (lp *Logport) groupItems(d event.Dict, groups []string, a slog.Attr) event.Dict {
+func (e *encoder) groupItems(d event.Dict, groups []string, a slog.Attr) event.Dict {
 	a.Value = a.Value.Resolve()
 	if a.Value.Kind() == slog.KindGroup {
 		inner := d
@@ -234,7 +280,7 @@ func (lp *Logport) groupItems(d event.Dict, groups []string, a slog.Attr) event.
 			groups, inner = append(slices.Clip(groups), a.Key), nil
 		}
 		for _, member := range a.Value.Group() {
-			inner = lp.groupItems(inner, groups, member)
+			inner = e.groupItems(inner, groups, member)
 		}
 		switch {
 		case a.Key == "":
@@ -244,8 +290,8 @@ func (lp *Logport) groupItems(d event.Dict, groups []string, a slog.Attr) event.
 		}
 		return append(d, event.Item{Key: a.Key, Value: inner})
 	}
-	if lp.redact.custom != nil {
-		a = lp.redact.call(groups, a)
+	if e.redact != nil {
+		a = e.callRedact(groups, a)
 	}
 	if a.Equal(slog.Attr{}) {
 		return d
@@ -253,7 +299,7 @@ func (lp *Logport) groupItems(d event.Dict, groups []string, a slog.Attr) event.
 	return append(d, event.Item{Key: a.Key, Value: groupValue(a)})
 }
 
-// groupValue returns the value of an attribute that is no group.
+// groupValue returns the value of an attribute that is not a group.
 func groupValue(a slog.Attr) any {
 	switch a.Value.Kind() {
 	case slog.KindString:
@@ -437,4 +483,52 @@ func cutText(s string, max int) string {
 		end--
 	}
 	return s[:end] + note
+}
+
+// masked stands for a value that must not be recorded.
+const masked = "(masked)"
+
+// secretWords are what a name must contain, in any case, for its text to be
+// masked. Numbers are not: "tokens" is more often a count.
+var secretWords = [...]string{
+	"password", "passwd", "passphrase", "secret", "token", "authorization", "cookie",
+	"api_key", "api-key", "apikey", "credential", "private_key", "private-key", "privatekey",
+}
+
+// isSecret reports whether key names a secret.
+//
+// Hot path: almost every key fails at the first test, a scan for the beginning
+// of one of the words.
+func isSecret(key string) bool {
+	if len(key) < len("token") {
+		return false
+	}
+	for i := 0; i+3 <= len(key); i++ {
+		switch uint32(key[i]|0x20)<<16 | uint32(key[i+1]|0x20)<<8 | uint32(key[i+2]|0x20) {
+		case 'p'<<16 | 'a'<<8 | 's', 's'<<16 | 'e'<<8 | 'c', 't'<<16 | 'o'<<8 | 'k', 'a'<<16 | 'u'<<8 | 't',
+			'c'<<16 | 'o'<<8 | 'o', 'a'<<16 | 'p'<<8 | 'i', 'c'<<16 | 'r'<<8 | 'e', 'p'<<16 | 'r'<<8 | 'i':
+			if isSecretWord(key[i:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isSecretWord(s string) bool {
+	for _, w := range secretWords {
+		if len(s) >= len(w) && strings.EqualFold(s[:len(w)], w) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHoldFURL reports whether a text of the record, which may be any, looks like
+// a FURL.
+//
+// Hot path: most records have no @, and one look at all of the record costs less
+// than one at each text (BenchmarkSlog).
+func mayHoldFURL(rec event.Record) bool {
+	return bytes.IndexByte(rec, '@') >= 0 && bytes.Contains(rec, []byte("pb://"))
 }

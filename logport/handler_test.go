@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport"
 )
 
@@ -50,7 +51,7 @@ func TestSlogtest(t *testing.T) {
 			t.Fatalf("%d events are recorded, want 1", len(all))
 		}
 		m := asMap(t, all[0])
-		m[slog.MessageKey] = m["message"] // the names differ: design, "Events"
+		m[slog.MessageKey] = m["message"] // the names differ: design.md, "Events"
 		delete(m, "message")
 		return m
 	})
@@ -110,16 +111,28 @@ func TestValues(t *testing.T) {
 			t.Errorf("%T %v is recorded as %v, want %v", c.value, c.value, got, c.want)
 		}
 	}
-	// What no form can hold is still an event that can be read.
-	for _, v := range []any{cyclic, math.NaN(), make(chan int), func() {}, panicsInLogValue{}, complex(1, 2)} {
+	// What no form can hold is still an event that can be read, and says what it was.
+	for _, c := range []struct {
+		value any
+		want  string // what the value begins with
+	}{
+		{cyclic, "(map[string]interface {}: json: unsupported value: encountered a cycle"},
+		{math.NaN(), "NaN"},
+		{math.Inf(-1), "-Inf"},
+		{make(chan int), "(chan int: json: unsupported type: chan int)"},
+		{func() {}, "(func(): json: unsupported type: func())"},
+		{panicsInLogValue{}, "LogValue panicked\n"},
+		{complex(1, 2), "(1+2i)"},
+	} {
 		before := len(events(lp))
-		l.Info("odd", "v", v)
+		l.Info("odd", "v", c.value)
 		all := events(lp)
 		if len(all) != before+1 {
-			t.Fatalf("%T is not recorded", v)
+			t.Fatalf("%T is not recorded", c.value)
 		}
-		if _, ok := all[before].Get("v"); !ok {
-			t.Errorf("%T left no value", v)
+		v, _ := all[before].Get("v")
+		if got := fmt.Sprint(v); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%T is recorded as %q, want it to begin with %q", c.value, got, c.want)
 		}
 	}
 }
@@ -164,7 +177,7 @@ func TestPlacing(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, m[key], want)
 		}
 	}
-	if got := event.Format(all[6]); got != "ann did 3" {
+	if got := pytext.Format(all[6]); got != "ann did 3" {
 		t.Errorf("the format gives %q", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
+	"github.com/flogtool/flogtool/logport/internal/ring"
 )
 
 // incidents turns triggers into incidents, one at a time, on one goroutine.
@@ -20,15 +20,16 @@ import (
 // falls into the trailing window of the one before is part of that incident;
 // the first beyond it begins the next.
 type incidents struct {
-	lp    *Logport
-	store *incident.Store
+	rings    *ring.Rings
+	store    *incident.Store
+	reporter *reporter
+	limiter  incident.Limiter       // of run
+	settings func(*incident.Config) // what is the same for every incident
+	finished chan struct{}          // closed when run has returned
 
-	finished chan struct{} // closed when run has returned
-
-	declared   atomic.Uint64    // triggers
-	suppressed atomic.Uint64    // of them, by the limits
-	limiter    incident.Limiter // of run
-	recorded   atomic.Uint64    // incidents
+	triggers   atomic.Uint64
+	suppressed atomic.Uint64 // of them, by the limits
+	recorded   atomic.Uint64 // incidents
 
 	mu sync.Mutex
 	t  incidentTable // guarded by mu
@@ -54,16 +55,18 @@ type pendingTrigger struct {
 // that in one trailing window are folded all the same, and counted.
 const maxPending = 4096
 
-func newIncidents(lp *Logport, store *incident.Store) *incidents {
-	limiter := incident.Limiter{PerKind: max(0, lp.cfg.IncidentEvery), PerMinute: max(0, lp.cfg.IncidentsPerMinute)}
-	return &incidents{lp: lp, store: store, limiter: limiter, finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})}}
+func newIncidents(rings *ring.Rings, store *incident.Store, r *reporter, limiter incident.Limiter, settings func(*incident.Config)) *incidents {
+	return &incidents{
+		rings: rings, store: store, reporter: r, limiter: limiter, settings: settings,
+		finished: make(chan struct{}), t: incidentTable{change: make(chan struct{})},
+	}
 }
 
 // triggered notes that the event num is a trigger, declared by a person or not.
 // It keeps rec.
 func (in *incidents) triggered(num event.Num, rec event.Record, declared bool) {
-	in.lp.rings.pinBefore(num)
-	in.declared.Add(1)
+	in.rings.Pin(num)
+	in.triggers.Add(1)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(in.t.pending) >= maxPending {
@@ -90,8 +93,8 @@ func (in *incidents) run(ctx context.Context) {
 		}
 		if !in.limiter.Allow(&tr.Trigger, time.Now(), tr.declared) {
 			in.suppressed.Store(in.limiter.Total())
-			in.lp.rings.unpin(tr.Num)
-			in.lp.report(event.Unusual, "incidents are suppressed: too many triggers", slog.Uint64("suppressed", in.limiter.Total()))
+			in.rings.Unpin(tr.Num)
+			in.reporter.report(event.Unusual, "incidents are suppressed: too many triggers", slog.Uint64("suppressed", in.limiter.Total()))
 			continue
 		}
 		in.record(ctx, tr.Trigger)
@@ -158,20 +161,11 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	in.t.signal() // a Flush may be waiting for something to cut
 	in.mu.Unlock()
 
-	lp := in.lp
-	src := &ringSource{a: lp.rings, c: newCursor(lp.rings, 0), trigger: tr.Num}
-	rec, err := in.store.Record(ctx, tr, src, incident.Config{
-		Program:        lp.cfg.Name,
-		Incarnation:    lp.incarnation,
-		PID:            os.Getpid(),
-		Versions:       lp.versions.all(),
-		TrailingDelay:  lp.cfg.TrailingDelay,
-		TrailingEvents: lp.cfg.TrailingEvents,
-		Folded:         in.folded(tr.Num),
-		Header:         in.limiter.TakeSuppressed(),
-		Attach:         lp.attach,
-	})
-	lp.rings.unpin(tr.Num)
+	cfg := incident.Config{Folded: in.folded(tr.Num), Header: in.limiter.TakeSuppressed()}
+	in.settings(&cfg)
+	src := &ringSource{rings: in.rings, c: ring.NewCursor(in.rings, 0), trigger: tr.Num}
+	rec, err := in.store.Record(ctx, tr, src, cfg)
+	in.rings.Unpin(tr.Num)
 
 	in.mu.Lock()
 	in.t.cut = nil
@@ -179,10 +173,10 @@ func (in *incidents) record(ctx context.Context, tr incident.Trigger) {
 	in.t.signal()
 	in.mu.Unlock()
 	for _, err := range rec.NotAttached {
-		lp.report(event.Unusual, "an attachment could not be taken", slog.String("incident", rec.Name), slog.String("err", err.Error()))
+		in.reporter.problem("an attachment could not be taken", err, slog.String("incident", rec.Name))
 	}
 	if err != nil {
-		lp.report(event.Unusual, "an incident could not be recorded", slog.String("incident", rec.Name), slog.String("err", err.Error()))
+		in.reporter.problem("an incident could not be recorded", err, slog.String("incident", rec.Name))
 		return
 	}
 	in.recorded.Add(1)
@@ -209,18 +203,11 @@ func (in *incidents) flush(ctx context.Context) error {
 	}
 }
 
-// state returns the triggers whose recording has begun since begun recordings
-// had, how many have begun in all, and a channel that is closed when something
-// has changed.
-func (in *incidents) state(begun int) (change <-chan struct{}, triggers []incident.Trigger, now int) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	n := min(in.t.begun-begun, len(in.t.lastBegun))
-	return in.t.change, slices.Clone(in.t.lastBegun[len(in.t.lastBegun)-n:]), in.t.begun
-}
+// Store implements [publish.Incidents].
+func (in *incidents) Store() *incident.Store { return in.store }
 
-// begunBefore returns how many recordings have begun, without the one under way.
-func (in *incidents) begunBefore() int {
+// Begun implements [publish.Incidents].
+func (in *incidents) Begun() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.t.cut != nil {
@@ -229,36 +216,48 @@ func (in *incidents) begunBefore() int {
 	return in.t.begun
 }
 
-const maxLastBegun = 16 // triggers that a slow watcher is still told of
+// State implements [publish.Incidents]. A watcher that is slow is not told of more than
+// maxLastBegun triggers.
+func (in *incidents) State(begun int) (change <-chan struct{}, triggers []incident.Trigger, now int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n := min(in.t.begun-begun, len(in.t.lastBegun))
+	return in.t.change, slices.Clone(in.t.lastBegun[len(in.t.lastBegun)-n:]), in.t.begun
+}
+
+// Finished implements [publish.Incidents].
+func (in *incidents) Finished() <-chan struct{} { return in.finished }
+
+const maxLastBegun = 16 // triggers that are kept for watchers
 
 // ringSource gives a recorder the events of the rings.
 type ringSource struct {
-	a       *rings
-	c       *cursor
+	rings   *ring.Rings
+	c       *ring.Cursor
 	trigger event.Num
 }
 
 // Next implements [incident.Source].
 func (s *ringSource) Next(ctx context.Context) (event.Num, event.Record, error) {
 	for {
-		num, rec, ok := s.c.read()
+		num, rec, ok := s.c.Read()
 		if !ok {
-			s.c.cut()
-			num, rec, ok = s.c.read()
+			s.c.Cut()
+			num, rec, ok = s.c.Read()
 		}
 		if ok {
 			if num > s.trigger {
-				s.a.unpin(s.trigger)
+				s.rings.Unpin(s.trigger)
 			}
 			return num, rec, nil
 		}
 		// All up to the trigger is read: it is in the rings or lost.
-		s.a.unpin(s.trigger)
-		if err := s.a.wait(ctx, s.c.until); err != nil {
+		s.rings.Unpin(s.trigger)
+		if err := s.rings.Wait(ctx, s.c.Until()); err != nil {
 			return event.NoNum, nil, err
 		}
 	}
 }
 
 // Logged implements [incident.Source].
-func (s *ringSource) Logged() event.Num { return event.Num(s.a.next.Load()) }
+func (s *ringSource) Logged() event.Num { return s.rings.Next() }

@@ -45,14 +45,14 @@ func TestRingBytesFromTheEnvironment(t *testing.T) {
 
 func TestFacilities(t *testing.T) {
 	lp := open(t, logport.Config{Listen: "off"})
-	lp.ExplainFacility("app.db", "queries and their times")
-	lp.ExplainFacility("app.unused", "nothing yet")
+	lp.DescribeFacility("app.db", "queries and their times")
+	lp.DescribeFacility("app.unused", "nothing yet")
 	lp.SetThreshold("app", event.Unusual)
 	lp.Log(context.Background(), slog.LevelWarn, "m", logport.Facility("app.db"))
 	var got []string
 	for _, f := range lp.Facilities() {
 		if strings.HasPrefix(f.Name, "app") {
-			got = append(got, fmt.Sprint(f.Name, ": ", f.Explanation, " ", f.Threshold, " ", f.Bytes > 0))
+			got = append(got, fmt.Sprint(f.Name, ": ", f.Description, " ", f.Threshold, " ", f.Bytes > 0))
 		}
 	}
 	want := "app.db: queries and their times UNUSUAL true, app.unused: nothing yet UNUSUAL false"

@@ -13,25 +13,37 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// This file feeds Config.Next: the ordinary log that an application had before,
-// and still wants to see.
-
-// defaultNextFilter lets through what the original's bridge does: OPERATIONAL or
-// above, and nothing of the recorder or of the connections it makes.
-func defaultNextFilter(l slog.Level, facility string) bool {
-	return event.FromSlog(l) >= event.Operational &&
-		!strings.HasPrefix(facility, "foolscap") && !strings.HasPrefix(facility, "flogtool")
+// nextFeed feeds Config.Next: the ordinary log that an application had before, and
+// still wants to see.
+type nextFeed struct {
+	handler slog.Handler
+	filter  func(l slog.Level, facility string) bool
 }
 
-// fed marks the context of what Next is fed with, so that a Next which leads
-// back here does not go round for ever.
+func newNextFeed(h slog.Handler, filter func(l slog.Level, facility string) bool) *nextFeed {
+	if h == nil {
+		return nil
+	}
+	if filter == nil {
+		filter = defaultNextFilter
+	}
+	return &nextFeed{withoutLoop(h), filter}
+}
+
+// fed marks the context of what a nextFeed feeds, so that a Next which leads back
+// here does not go round for ever.
 type fed struct{}
 
-func (lp *Logport) feedNext(ctx context.Context, h *handler, r slog.Record) {
-	if !h.next.Enabled(ctx, r.Level) {
-		return
+// handle feeds a record that h handles. It returns false if the record is one that
+// was fed before and came back.
+func (n *nextFeed) handle(ctx context.Context, h *handler, r slog.Record) bool {
+	if n.cameBack(ctx) {
+		return false
 	}
-	facility := h.placing.facility
+	if !h.next.Enabled(ctx, r.Level) {
+		return true
+	}
+	facility := h.meta.facility
 	if len(h.groups) == 0 {
 		r.Attrs(func(a slog.Attr) bool {
 			if a.Key == facilityKey {
@@ -40,13 +52,15 @@ func (lp *Logport) feedNext(ctx context.Context, h *handler, r slog.Record) {
 			return true
 		})
 	}
-	if lp.cfg.NextFilter(r.Level, facility) {
-		h.next.Handle(context.WithValue(ctx, fed{}, lp), r.Clone())
+	if n.filter(r.Level, facility) {
+		h.next.Handle(context.WithValue(ctx, fed{}, n), r.Clone())
 	}
+	return true
 }
 
-func (lp *Logport) logToNext(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {
-	if !lp.next.Enabled(ctx, level) {
+// log feeds what was recorded by [Logport.Log].
+func (n *nextFeed) log(ctx context.Context, level slog.Level, msg string, attrs []slog.Attr) {
+	if n.cameBack(ctx) || !n.handler.Enabled(ctx, level) {
 		return
 	}
 	facility := ""
@@ -55,11 +69,11 @@ func (lp *Logport) logToNext(ctx context.Context, level slog.Level, msg string, 
 			facility = text(a.Value)
 		}
 	}
-	if !lp.cfg.NextFilter(level, facility) {
+	if !n.filter(level, facility) {
 		return
 	}
 	var pcs [1]uintptr
-	runtime.Callers(3, pcs[:]) // of Log's caller
+	runtime.Callers(4, pcs[:]) // of the caller of Logport.Log, which calls recorder.log
 	r := slog.NewRecord(time.Now(), level, msg, pcs[0])
 	for _, a := range attrs {
 		if f, ok := formatOf(a); ok {
@@ -67,7 +81,19 @@ func (lp *Logport) logToNext(ctx context.Context, level slog.Level, msg string, 
 		}
 		r.AddAttrs(a)
 	}
-	lp.next.Handle(context.WithValue(ctx, fed{}, lp), r)
+	n.handler.Handle(context.WithValue(ctx, fed{}, n), r)
+}
+
+// cameBack reports whether what is being logged under ctx is what this feed fed.
+func (n *nextFeed) cameBack(ctx context.Context) bool {
+	return ctx != nil && ctx.Value(fed{}) == n
+}
+
+// defaultNextFilter lets through what the original's bridge does: OPERATIONAL or
+// above, and nothing of the recorder or of the connections it makes.
+func defaultNextFilter(l slog.Level, facility string) bool {
+	return event.FromSlog(l) >= event.Operational &&
+		!strings.HasPrefix(facility, "foolscap") && !strings.HasPrefix(facility, "flogtool")
 }
 
 // formatOf returns the format that an attribute made by Format holds.
@@ -77,11 +103,6 @@ func formatOf(a slog.Attr) (string, bool) {
 	}
 	f, ok := a.Value.Any().(formatAttr)
 	return string(f), ok
-}
-
-// cameBack reports whether what is being logged under ctx is what Next was fed.
-func (lp *Logport) cameBack(ctx context.Context) bool {
-	return ctx != nil && ctx.Value(fed{}) == lp
 }
 
 // withoutLoop returns a handler that does what h does and cannot lead back to

@@ -156,7 +156,7 @@ func TestFlogfileThatCannotBeWritten(t *testing.T) {
 		told = append(told, e.Text("message"))
 	}
 	all := strings.Join(told, "\n")
-	if !strings.Contains(all, "FLOGFILE cannot be written") || !strings.Contains(all, "FLOGLEVEL is no level") {
+	if !strings.Contains(all, "FLOGFILE cannot be written") || !strings.Contains(all, "FLOGLEVEL is not a level") {
 		t.Errorf("the first events are %q", told)
 	}
 }

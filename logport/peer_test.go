@@ -16,6 +16,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
@@ -72,7 +73,7 @@ func TestOriginalTail(t *testing.T) {
 			continue
 		}
 		n, _ := e.Num()
-		want = append(want, fmt.Sprintf("%s L%d []#%d %s", e.Time().Format("15:04:05.000"), int(e.Level()), n, event.Format(e)))
+		want = append(want, fmt.Sprintf("%s L%d []#%d %s", e.Time().Format("15:04:05.000"), int(e.Level()), n, pytext.Format(e)))
 	}
 	if got, want := strings.Join(lines, "\n"), strings.Join(want, "\n"); got != want {
 		t.Errorf("the original printed\n%s\nwant\n%s", got, want)

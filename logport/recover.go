@@ -5,24 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/internal/durable"
+	"github.com/flogtool/flogtool/logport/internal/ring"
 )
 
 // maxRecoveries is how many incidents of dead processes are made in a minute: a
 // service that is restarted in a loop must not fill the disk. They are counted
-// by their names, since every process starts anew.
+// by the times in their names, since every process starts without a memory of them.
 const maxRecoveries = 6
 
 // Recovered is what became of one dead process's rings.
@@ -62,7 +60,7 @@ func RecoverDir(dir, ringDir string) ([]Recovered, error) {
 		}
 		store, err := incident.OpenStore(incident.StoreConfig{Dir: s.file("incidents")})
 		if err == nil {
-			all = append(all, s.recover(store)...)
+			all = append(all, recovery{s, store}.run()...)
 			err = store.Close()
 		}
 		s.close()
@@ -73,65 +71,90 @@ func RecoverDir(dir, ringDir string) ([]Recovered, error) {
 	return all, nil
 }
 
-// recover makes an incident of each run in the slot that ended without closing
-// its log.
-func (s *slot) recover(store *incident.Store) []Recovered {
+// recovery makes incidents of what dead processes left in a slot.
+type recovery struct {
+	slot  *slot
+	store *incident.Store
+}
+
+// keptFiles is how many rings files are kept: a restart in a loop must not wipe the
+// evidence of the run before.
+const keptFiles = 4
+
+// run makes an incident of each run in the slot that ended without closing its log.
+func (r recovery) run() []Recovered {
 	var all []Recovered
-	paths := boxes(s.rings)
+	paths := ring.Files(r.slot.rings)
 	for _, path := range paths {
-		box, err := openDeadBox(path)
-		if errors.Is(err, errAlive) {
+		dead, err := ring.OpenDeadFile(path)
+		if errors.Is(err, ring.ErrAlive) {
 			continue
 		}
-		r := Recovered{Slot: s.path, File: path, Err: err}
+		one := Recovered{Slot: r.slot.path, File: path, Err: err}
 		if err == nil {
-			if box.state == boxOpen {
-				s.recoverBox(store, box, &r)
+			if dead.Unfinished() {
+				r.recover(dead, &one)
 			}
-			box.close()
+			dead.Close()
 		}
-		if r.Err != nil || r.Incident != "" {
-			all = append(all, r)
+		if one.Err != nil || one.Incident != "" {
+			all = append(all, one)
 		}
 	}
-	s.removeOld(paths)
+	for len(paths) > keptFiles {
+		// The trace first: nobody looks for one without its rings file.
+		os.Remove(crashFile(r.slot, paths[0]))
+		os.Remove(paths[0])
+		paths = paths[1:]
+	}
+	return append(all, r.removeOrphans(paths)...)
+}
+
+// removeOrphans removes traces whose rings file is gone, which was in a directory that
+// did not survive, and returns what they say.
+func (r recovery) removeOrphans(rings []string) []Recovered {
+	var all []Recovered
+	traces, _ := filepath.Glob(r.slot.file(crashPrefix + "*"))
+	for _, path := range traces {
+		if slices.ContainsFunc(rings, func(file string) bool { return crashFile(r.slot, file) == path }) {
+			continue
+		}
+		if text := readCrash(path); text != "" {
+			first, _, _ := strings.Cut(text, "\n")
+			all = append(all, Recovered{Slot: r.slot.path, File: path, Err: fmt.Errorf("a fatal error without a rings file: %.200s", first)})
+		}
+		os.Remove(path)
+	}
 	return all
 }
 
-// removeOld keeps the last few rings files, and of older ones those that no
-// incident was made of for as long as there is a reason to hope.
-func (s *slot) removeOld(paths []string) {
-	for len(paths) > keptBoxes {
-		os.Remove(paths[0])
-		os.Remove(crashFile(s, paths[0]))
-		paths = paths[1:]
-	}
+const crashPrefix = "crash-"
+
+// crashFile is where the runtime of the process with this rings file prints a fatal
+// error.
+func crashFile(s *slot, rings string) string {
+	return s.file(crashPrefix + strings.TrimPrefix(filepath.Base(rings), ring.FilePrefix))
 }
 
-// crashFile is where the runtime of the process with this rings file prints a
-// fatal error.
-func crashFile(s *slot, box string) string {
-	return s.file("crash-" + strings.TrimPrefix(filepath.Base(box), boxPrefix))
-}
-
-func (s *slot) recoverBox(store *incident.Store, box *deadBox, r *Recovered) {
-	r.PID = box.meta.PID
-	if recent(store) >= maxRecoveries {
-		r.Err = fmt.Errorf("%d incidents were made in the last minute: left for a later start", maxRecoveries)
+func (r recovery) recover(dead *ring.DeadFile, one *Recovered) {
+	meta := dead.Meta()
+	one.PID = meta.PID
+	if recent(r.store) >= maxRecoveries {
+		one.Err = fmt.Errorf("%d incidents were made in the last minute: left for a later start", maxRecoveries)
 		return
 	}
-	events, torn := readRings(box.mem)
-	r.Events, r.Torn = len(events), torn
-	name, ok := madeBefore(store, box.meta.Incarnation)
+	events, torn := dead.Entries()
+	one.Events, one.Torn = len(events), torn
+	name, ok := madeBefore(r.store, meta.Incarnation)
 	if !ok {
-		name, r.Err = recordDead(store, box, events, torn, readCrash(crashFile(s, box.path)))
+		name, one.Err = recordDead(r.store, meta, events, torn, readCrash(crashFile(r.slot, dead.Path())))
 	}
-	if r.Err == nil {
-		r.Err = box.mark(boxRecovered)
+	if one.Err == nil {
+		one.Err = dead.MarkRecovered()
 	}
-	if r.Err == nil {
-		r.Incident = name
-		os.Remove(crashFile(s, box.path))
+	if one.Err == nil {
+		one.Incident = name
+		os.Remove(crashFile(r.slot, dead.Path()))
 	}
 }
 
@@ -148,8 +171,8 @@ func recent(store *incident.Store) int {
 
 const endedMessage = "process %d ended without closing its log"
 
-// madeBefore finds the incident of a run if its maker died before it could mark
-// the rings file.
+// madeBefore finds the incident of a run if the process that made it died before it
+// could mark the rings file.
 func madeBefore(store *incident.Store, incarnation string) (name string, ok bool) {
 	names := store.Names("")
 	for _, name := range slices.Backward(names[max(0, len(names)-2*maxRecoveries):]) {
@@ -165,31 +188,31 @@ func madeBefore(store *incident.Store, incarnation string) (name string, ok bool
 	return "", false
 }
 
-// recordDead makes the incident. Its trigger is an event of our own behind the
-// last one of the dead process.
-func recordDead(store *incident.Store, box *deadBox, events []deadEvent, torn int, crash string) (string, error) {
-	last := deadEvent{num: event.NoNum}
-	at := box.meta.Started.UnixNano()
+// recordDead makes the incident. Its trigger is an event that we add after the last
+// one of the dead process.
+func recordDead(store *incident.Store, meta ring.Meta, events []ring.Entry, torn int, crash string) (string, error) {
+	last := ring.Entry{Num: event.NoNum}
+	at := meta.Started.UnixNano()
 	if len(events) > 0 {
 		last = events[len(events)-1]
-		at = last.rec.UnixNano()
+		at = last.Record.UnixNano()
 	}
-	b := event.AppendRecord(nil, at, event.Scary, fmt.Sprintf(endedMessage, box.meta.PID))
+	b := event.AppendRecord(nil, at, event.Scary, fmt.Sprintf(endedMessage, meta.PID))
 	b = event.AppendFacility(b, ownFacility)
-	b = event.AppendInt(event.AppendKey(b, "pid"), int64(box.meta.PID))
+	b = event.AppendInt(event.AppendKey(b, "pid"), int64(meta.PID))
 	if crash != "" {
 		b = event.AppendString(event.AppendKey(b, "trace"), crash)
 	}
-	trigger := incident.Trigger{Num: last.num + 1, Record: b, At: time.Now()}
+	trigger := incident.Trigger{Num: last.Num + 1, Record: b, At: time.Now()}
 	versions := event.Dict{}
-	for name, v := range box.meta.Versions {
+	for name, v := range meta.Versions {
 		versions = append(versions, event.Item{Key: name, Value: v})
 	}
 	slices.SortFunc(versions, func(a, b event.Item) int { return strings.Compare(a.Key.(string), b.Key.(string)) })
-	rec, err := store.Record(context.Background(), trigger, &deadSource{append(events, deadEvent{trigger.Num, b})}, incident.Config{
-		Program:     box.meta.Name,
-		Incarnation: box.meta.Incarnation,
-		PID:         box.meta.PID,
+	rec, err := store.Record(context.Background(), trigger, &deadSource{append(events, ring.Entry{Num: trigger.Num, Record: b})}, incident.Config{
+		Program:     meta.Name,
+		Incarnation: meta.Incarnation,
+		PID:         meta.PID,
 		Versions:    versions,
 		Reason:      incident.Recovered,
 		Dropped:     torn,
@@ -198,7 +221,7 @@ func recordDead(store *incident.Store, box *deadBox, events []deadEvent, torn in
 }
 
 // deadSource gives a recorder what a dead process logged.
-type deadSource struct{ events []deadEvent }
+type deadSource struct{ events []ring.Entry }
 
 // Next implements [incident.Source].
 func (d *deadSource) Next(context.Context) (event.Num, event.Record, error) {
@@ -207,7 +230,7 @@ func (d *deadSource) Next(context.Context) (event.Num, event.Record, error) {
 	}
 	e := d.events[0]
 	d.events = d.events[1:]
-	return e.num, e.rec, nil
+	return e.Num, e.Record, nil
 }
 
 // Logged implements [incident.Source].
@@ -225,53 +248,4 @@ func readCrash(path string) string {
 	defer f.Close()
 	data, _ := io.ReadAll(io.LimitReader(f, maxCrash))
 	return maskFURLs(strings.ToValidUTF8(string(data), "\uFFFD"))
-}
-
-// crashOwner is the Logport to whose file the runtime prints fatal errors: there
-// is one such setting in a process, and the last one that took it gives it back.
-var crashOwner atomic.Pointer[Logport]
-
-// catchCrash has the runtime print fatal errors to a file in the slot too.
-func (lp *Logport) catchCrash() {
-	if lp.box == nil || lp.cfg.NoCrashOutput {
-		return
-	}
-	f, err := os.OpenFile(crashFile(lp.slot, lp.box.path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err == nil {
-		defer f.Close() // the runtime keeps a copy
-		err = debug.SetCrashOutput(f, debug.CrashOptions{})
-	}
-	if err != nil {
-		lp.report(unusual, "a fatal error's trace will not be kept", slog.String("err", err.Error()))
-		return
-	}
-	crashOwner.Store(lp)
-}
-
-func (lp *Logport) releaseCrash() {
-	if crashOwner.CompareAndSwap(lp, nil) {
-		debug.SetCrashOutput(nil, debug.CrashOptions{})
-	}
-	if lp.box != nil {
-		os.Remove(crashFile(lp.slot, lp.box.path))
-	}
-}
-
-// recoverSlot makes incidents of what dead processes left in this one's slot. It
-// runs before the first recording, since incidents are told in the order of
-// their names.
-func (lp *Logport) recoverSlot() {
-	if lp.slot == nil {
-		return
-	}
-	for _, r := range lp.slot.recover(lp.incidents.store) {
-		if r.Err != nil {
-			lp.report(unusual, "a dead process's rings could not be recovered",
-				slog.String("file", r.File), slog.String("err", r.Err.Error()))
-			continue
-		}
-		lp.incidents.recorded.Add(1)
-		lp.report(event.Operational, "a dead process's rings were recovered", slog.Int("pid", r.PID),
-			slog.String("incident", r.Incident), slog.Int("events", r.Events), slog.Int("torn", r.Torn))
-	}
 }

@@ -9,10 +9,11 @@ import (
 	"strings"
 
 	"github.com/flogtool/flogtool/internal/durable"
+	"github.com/flogtool/flogtool/logport/internal/publish"
 )
 
-// slot is the part of a Config.Dir that one process has the use of. Several
-// processes may share a Dir: each locks the first free slot.
+// slot is the part of a Config.Dir that one process uses. Several processes may share
+// a Dir: each locks the first free slot.
 //
 //	DIR/logport.furl → 0/logport.furl
 //	DIR/0/  tub.pem port logport.furl control.furl rings-INCARNATION incidents/
@@ -20,7 +21,7 @@ import (
 type slot struct {
 	path  string
 	rings string        // where the rings files are
-	lock  *durable.Lock // a collected one would be dropped
+	lock  *durable.Lock // of the directory
 }
 
 const maxSlots = 16
@@ -61,7 +62,13 @@ func lockSlot(path string) (*slot, error) {
 	return &slot{path: path, rings: path, lock: lock}, nil
 }
 
-func (s *slot) file(name string) string { return filepath.Join(s.path, name) }
+// file returns the path of a file in the slot, "" without a slot.
+func (s *slot) file(name string) string {
+	if s == nil {
+		return ""
+	}
+	return filepath.Join(s.path, name)
+}
 
 // writable reports why nothing can be written to the slot, nil if it can.
 func (s *slot) writable() error {
@@ -74,7 +81,7 @@ func (s *slot) writable() error {
 }
 
 // linkFURL makes DIR/logport.furl lead to slot 0's, so that `flogtool tail DIR`
-// finds it. What stands there already, if it is no link, is left alone.
+// finds it. A file of that name that is there already is left alone.
 func (s *slot) linkFURL() {
 	if filepath.Base(s.path) != "0" {
 		return
@@ -87,6 +94,9 @@ func (s *slot) linkFURL() {
 
 // port returns the port number kept in the slot, "0" if there is none.
 func (s *slot) port() string {
+	if s == nil {
+		return "0"
+	}
 	data, err := os.ReadFile(s.file("port"))
 	if err != nil {
 		return "0"
@@ -105,4 +115,38 @@ func (s *slot) close() error {
 	return s.lock.Close()
 }
 
-const furlFile = "logport.furl"
+// The furl files of a slot. The holder of the FURL in control.furl may change what is
+// recorded, which the one in logport.furl does not allow.
+const (
+	furlFile    = "logport.furl"
+	controlFile = "control.furl"
+)
+
+// furlNames are the FURLs that FURLFile knows.
+var furlNames = map[string]string{"logport": furlFile, "control": controlFile}
+
+// FURLFile returns the path of the file with the FURL called logport or control
+// of a Dir or of one of its slots.
+func FURLFile(dir, name string) (string, error) {
+	file, ok := furlNames[name]
+	if !ok {
+		return "", fmt.Errorf("logport: %q is not the name of a FURL: want logport or control", name)
+	}
+	for _, path := range []string{filepath.Join(dir, file), filepath.Join(dir, "0", file)} {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("logport: there is no %s in %s", file, dir)
+}
+
+// RotateFURL puts a new swissnum into a furl file and returns the new FURL. A process
+// that runs with the file uses it within seconds, and ends what was begun with the
+// old one.
+func RotateFURL(file string) (string, error) {
+	furl, err := publish.RotateFURL(file)
+	if err != nil {
+		return "", fmt.Errorf("logport: rotate: %w", err)
+	}
+	return furl.String(), nil
+}

@@ -107,8 +107,6 @@ func subscribe(t testing.TB, lp *logport.Logport, o wire.SubscribeOptions, handl
 		}
 		return lp.Stats().Subscribers > before
 	})
-	// It is there; its part in the pump begins a moment later, with its goroutine.
-	time.Sleep(20 * time.Millisecond)
 }
 
 func TestSubscribeAccountsForEveryEvent(t *testing.T) {
@@ -180,7 +178,7 @@ func TestSubscribeCatchesUpInOrder(t *testing.T) {
 }
 
 // TestStalledSubscriberCostsItsQueue: a subscriber that does not answer loses
-// events, each of them counted, and is told at the place of the gap.
+// events, each of them counted, and hears of it at the place of the gap.
 func TestStalledSubscriberCostsItsQueue(t *testing.T) {
 	lp := open(t, logport.Config{RingBytes: 4 << 20})
 	var c tally
@@ -208,7 +206,7 @@ func TestStalledSubscriberCostsItsQueue(t *testing.T) {
 		t.Errorf("delivered %d, dropped %d: want the queue's worth delivered and the rest dropped", c.delivered, c.dropped)
 	}
 	if got := lp.Stats().SubscriberDropped; got != c.dropped {
-		t.Errorf("Stats counts %d dropped events, the subscriber was told %d", got, c.dropped)
+		t.Errorf("Stats counts %d dropped events, the subscriber counted %d", got, c.dropped)
 	}
 }
 
@@ -255,7 +253,7 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	}
 }
 
-// TestIncidentsToOurs: a trigger is told at once, the complete incident when it
+// TestIncidentsToOurs: a trigger is reported at once, the complete incident when it
 // is there; its file is read in pieces, from anywhere.
 func TestIncidentsToOurs(t *testing.T) {
 	lp := open(t, logport.Config{Dir: t.TempDir()})
@@ -281,7 +279,7 @@ func TestIncidentsToOurs(t *testing.T) {
 		case s := <-told:
 			return s
 		case <-time.After(30 * time.Second):
-			t.Fatal("nothing was told")
+			t.Fatal("nothing was reported")
 			return ""
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// versions are the versions of what the program is made of, for whoever reads
-// its events later.
+// versions are the versions of what the program is made of, for those who read its
+// events later.
 type versions struct {
 	mu sync.Mutex
 	v  event.Dict // guarded by mu; replaced, never changed
@@ -60,13 +60,4 @@ func (v *versions) all() event.Dict {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.v
-}
-
-// AddVersion notes the version of a part of the program; it is kept with every
-// incident and told to whoever tails.
-func (lp *Logport) AddVersion(name, version string) {
-	lp.versions.set(name, version)
-	if lp.box != nil {
-		lp.box.setMeta(lp.boxMeta())
-	}
 }

@@ -18,58 +18,56 @@ import (
 
 // conn is one connection with another Tub, after its negotiation.
 //
-// Who runs what. A connection has one goroutine for its whole life, the reader:
-// it alone reads the socket, decodes, answers what is addressed to the broker
-// itself, completes the calls this side made, and puts the calls of the peer in
-// the queue. Two more exist only while there is work for them: the deliverer,
-// which runs the peer's calls one after the other (when a method says Go, its
-// goroutine goes on with that method alone and another becomes the deliverer),
-// and the writer, which alone writes the socket, and takes everything that was
-// queued meanwhile in one write. An idle connection is one goroutine. Both run
-// on the Tub's workers, a few of which stay for the next who needs one.
+// Goroutines. The reader runs as long as the connection. Only the reader reads the
+// socket, decodes messages, runs calls of the broker, completes the calls of this
+// side, and queues the calls of the peer. Two more goroutines run only while they have
+// work. The deliverer runs the peer's calls, one after the other. If a method calls Go,
+// its goroutine continues with that method only, and another one becomes the deliverer.
+// The writer is the only one to write the socket; each write takes everything that was
+// queued since the last. Both run on workers of the Tub. An idle connection has one
+// goroutine.
 //
-// Who may wait for whom. Whoever makes a call encodes it himself, without the
-// lock, into a banana.Message; only giving it its place in the stream, numbers
-// and the copy into the output, is done under the lock. He never waits for the
-// socket, but for room if more than Limits.Queue bytes wait to be written. The
-// deliverer may wait for anything, since it runs what the application wrote.
-// The reader must never wait for the deliverer or the writer, or a method that
-// calls back to its caller would wait for ever: it waits only when more than
-// Limits.Pause bytes of calls are queued and no method can be waiting for what
-// is yet to be read, and, like everybody, when it has something to answer itself
-// and the peer has not read Limits.Queue bytes of earlier answers.
+// Blocking. The caller of a method encodes its own message without the lock. Under the
+// lock it only gets its OPEN numbers and is copied to the output. The caller never
+// waits for the socket, but for room if more than Limits.Queue bytes wait to be
+// written. The deliverer may block for any reason, since it runs the application's
+// code. The reader must not wait for the deliverer or the writer: a method that calls
+// back to its caller would then block forever. It blocks in two cases: if more than
+// Limits.Pause bytes of calls are queued and no method can be waiting for an answer
+// that is yet to be read, and, like any sender, if it sends an answer while more than
+// Limits.Queue bytes wait to be written.
 //
-// What the lock covers. mu guards tables and is held for memory work only:
-// never while something is read, written, decoded, or called outside of this
-// package. The Tub's lock is never taken under it.
+// The lock. mu guards the tables and is held for memory work only: never while
+// something is read, written or decoded, or while code of other packages runs. The
+// Tub's lock is never taken while mu is held.
 //
-// How it ends. shutdown may be called from anywhere and any number of times:
-// the first cause counts, every pending call fails, the context ends, the
-// reader and the writer find the socket dead. The reader closes the socket when
-// it returns, and is waited for by the Tub.
+// The end. shutdown may be called from any goroutine, any number of times. The first
+// cause counts: every pending call fails, the context ends, and a deadline wakes the
+// reader and the writer. The reader closes the socket when it returns. The Tub waits
+// for all of these goroutines.
 type conn struct {
 	tub      *Tub
 	nc       net.Conn
-	under    *corked // what is below TLS; nil on the loopback
-	pre      []byte  // read with the negotiation; the reader's
+	under    *corked // the connection below TLS; nil on the loopback
+	pre      []byte  // read during the negotiation; used by the reader
 	peerID   TubID
 	features string
 	inbound  bool
 
-	incarnation string // the peer's; "" if it did not say
-	seq         uint64 // of our decision for it, if we are the master
-	table       int    // vocabulary
+	incarnation string // of the peer; "" if it did not send one
+	seq         uint64 // of this Tub's decision, if it is the master
+	table       int    // vocabulary table
 	since       time.Time
 
-	ctx    context.Context // ends with the connection
-	cancel context.CancelCauseFunc
-	heard  atomic.Int64 // when the last bytes came, in nanoseconds since the Tub began
-	reqs   atomic.Uint64
+	ctx      context.Context // ends with the connection
+	cancel   context.CancelCauseFunc
+	lastRead atomic.Int64 // when bytes last arrived, in nanoseconds since the Tub began
+	reqs     atomic.Uint64
 
 	writer, deliverer func() // writeLoop and deliverLoop
 
 	mu sync.Mutex
-	t  tables // guarded by mu; its methods neither block nor call out of this package
+	t  tables // guarded by mu
 }
 
 type tables struct {
@@ -80,11 +78,11 @@ type tables struct {
 	writing  bool          // the writer runs
 	room     chan struct{} // closed when out is taken; nil if nobody waits
 	opens    uint64        // OPEN tokens in what was ever queued
-	released []*imported   // to be given back to the peer by the writer
+	released []*imported   // the writer sends a decref for each
 
 	pending map[uint64]*Pending
 
-	exports    map[int64]*export // our objects, by clid
+	exports    map[int64]*export // objects of this Tub, by clid
 	exported   map[Object]*export
 	lastExport int64
 	imports    map[int64]*imported // the peer's objects, by clid
@@ -93,17 +91,17 @@ type tables struct {
 	lastGift   uint64
 	giftsIn    int // being resolved
 
-	queue     []*inbound // calls to be delivered, from head on
-	head      int
-	queued    int64         // bytes of these calls
-	delivers  bool          // the deliverer runs
-	running   int           // methods that run
-	lookups   int           // names being looked up by the application
-	resume    sync.Cond     // on mu: the reader may go on
-	paused    bool          // the reader waits for that
-	idle      chan struct{} // closed when methods or writes have come to an end; nil if nobody waits
-	draining  bool          // no new calls are accepted
-	lingering bool          // what is queued may still be written, nothing new
+	queue    []*inbound // calls to be delivered, from head on
+	head     int
+	queued   int64         // bytes of these calls
+	delivers bool          // the deliverer runs
+	running  int           // methods that run
+	lookups  int           // names being looked up by the application
+	resume   sync.Cond     // on mu: the reader may continue
+	paused   bool          // the reader waits for resume
+	idle     chan struct{} // closed when no method runs or the writer ends; nil if nobody waits
+	draining bool          // no new calls are accepted
+	closing  bool          // the output is still written, nothing new is queued
 
 	timers []*time.Timer
 }
@@ -113,15 +111,15 @@ func (t *Tub) newConn(nc net.Conn, peer TubID, table int) *conn {
 	c.ctx, c.cancel = context.WithCancelCause(t.ctx)
 	c.t.resume.L = &c.mu
 	c.writer, c.deliverer = c.writeLoop, c.deliverLoop
-	c.t.writing = true // until start: what is queued before waits
-	c.heard.Store(t.now())
+	c.t.writing = true // until start, so that nothing is written before
+	c.lastRead.Store(t.now())
 	return c
 }
 
 // now returns the time since the Tub began, on the monotonic clock.
 func (t *Tub) now() int64 { return int64(time.Since(t.began)) }
 
-// start begins to read, and to write what was queued.
+// start starts the reader and the writer.
 func (c *conn) start() {
 	c.tub.goroutines.Go(c.readLoop)
 	c.tub.do(c.writer)
@@ -130,15 +128,15 @@ func (c *conn) start() {
 
 func (c *conn) isDead() bool { return c.ctx.Err() != nil }
 
-// deadErr is what calls on a dead connection fail with.
+// deadErr returns the error with which calls on a dead connection fail.
 func (c *conn) deadErr() error { return &deadError{context.Cause(c.ctx)} }
 
 var (
-	errHungUp       = errors.New("the peer closed it")
+	errHungUp       = errors.New("the peer closed the connection")
 	errReplaced     = errors.New("replaced by a newer connection with the same Tub")
 	errSilent       = errors.New("the peer was silent for longer than DisconnectTimeout")
-	errDisconnected = errors.New("this side disconnected")
-	errStuck        = errors.New("the peer does not read what it is sent")
+	errDisconnected = errors.New("disconnected by this side")
+	errStuck        = errors.New("the peer does not read")
 )
 
 // shutdown ends the connection for the given cause.
@@ -165,22 +163,21 @@ func (c *conn) shutdown(cause error) {
 	c.tub.log.LogAttrs(context.Background(), slog.LevelDebug, "connection ended",
 		slog.String("tub", string(c.peerID)), slog.Bool("inbound", c.inbound), slog.Any("err", cause))
 	c.cancel(cause)
-	c.tub.forget(c) // before anyone learns of it and connects again
+	c.tub.forget(c) // before a caller sees the end and connects again
 	err := c.deadErr()
 	for _, p := range pending {
 		p.complete(nil, err)
 	}
 	for _, e := range exports {
 		if e.held {
-			c.tub.letGo(e.obj)
+			c.tub.releaseName(e.obj)
 		}
 	}
-	// The reader wakes and closes the socket; so does the writer, if it is in
-	// the middle of a write.
+	// The deadline wakes the reader, which closes the socket, and the writer.
 	c.nc.SetDeadline(time.Unix(1, 0))
 }
 
-// Read is the reader's source of bytes.
+// Read is the source of the banana.Reader.
 func (c *conn) Read(b []byte) (int, error) {
 	if len(c.pre) > 0 {
 		n := copy(b, c.pre)
@@ -189,7 +186,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.nc.Read(b)
 	if n > 0 {
-		c.heard.Store(c.tub.now())
+		c.lastRead.Store(c.tub.now())
 	}
 	return n, err
 }
@@ -209,35 +206,34 @@ func (c *conn) readLoop() {
 	case err == io.EOF:
 		err = errHungUp
 	case !peer && !c.isDead() && isProtocol(err):
-		c.lastWords(err)
+		c.sendError(err)
 	}
 	c.shutdown(err)
 }
 
-// isProtocol reports whether err is about what the peer sent, and not about the
+// isProtocol reports whether err is about what the peer sent, rather than about the
 // socket.
 func isProtocol(err error) bool {
 	_, syntax := errors.AsType[*banana.SyntaxError](err)
 	return syntax || errors.Is(err, ErrLimit)
 }
 
-// lastWords tells the peer why it is about to lose the connection.
-func (c *conn) lastWords(err error) {
+// sendError sends the peer an ERROR token with the reason for closing the connection.
+func (c *conn) sendError(err error) {
 	c.mu.Lock()
 	if c.t.dead {
 		c.mu.Unlock()
 		return
 	}
-	c.t.lingering = true
+	c.t.closing = true
 	c.t.out = banana.AppendError(c.t.out, err.Error())
-	c.kick()
+	c.wakeWriter()
 	c.mu.Unlock()
 	c.flushed(time.Second)
 	hangUp(c.nc)
 }
 
-// flushed waits until everything queued is written, for at most d, and reports
-// whether it is.
+// flushed waits at most d until the output is written, and reports whether it is.
 func (c *conn) flushed(d time.Duration) bool {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()
@@ -260,15 +256,15 @@ func (c *conn) flushed(d time.Duration) bool {
 	return !c.t.writing
 }
 
-// kick sees to it that what was queued is written. mu is held.
-func (c *conn) kick() {
+// wakeWriter starts the writer unless it runs. mu is held.
+func (c *conn) wakeWriter() {
 	if !c.t.writing {
 		c.t.writing = true
 		c.tub.do(c.writer)
 	}
 }
 
-// makeRoom wakes those who wait to queue something. mu is held.
+// makeRoom wakes the senders that wait for room in the output. mu is held.
 func (c *conn) makeRoom() {
 	if c.t.room != nil {
 		close(c.t.room)
@@ -276,13 +272,13 @@ func (c *conn) makeRoom() {
 	}
 }
 
-// writeStall is how long a peer may take to read anything at all of what is
-// written to it. It is taste; without it a peer that stops reading would keep
-// its queue for ever.
+// writeStall is how long a peer may take to read anything of a write. It is a choice.
+// Without it a peer that stops reading would keep its output in memory forever.
 const writeStall = 2 * time.Minute
 
-// maxSpare is the largest write buffer that a connection keeps for its next write;
-// larger ones are shared by all, in largeBuffers, up to maxShared.
+// maxSpare is the size in bytes of the largest write buffer that a connection keeps for
+// its next write. Buffers up to maxShared go to largeBuffers, which all connections
+// share.
 const (
 	maxSpare  = 64 << 10
 	maxShared = 16 << 20
@@ -308,8 +304,7 @@ func grown(b []byte, n int) []byte {
 	return bigger
 }
 
-// recycle returns what a connection keeps of a buffer that it has written: itself
-// or nothing.
+// recycle returns the buffer that a connection keeps after it has written b: b or nil.
 func recycle(b []byte) []byte {
 	if cap(b) <= maxSpare {
 		return b[:0]
@@ -329,7 +324,7 @@ func (c *conn) writeLoop() {
 			c.t.spare = recycle(buf)
 		}
 		if len(c.t.released) > 0 && !c.t.dead {
-			c.giveBack()
+			c.sendDecrefs()
 		}
 		buf = c.t.out
 		if len(buf) == 0 || c.t.dead {
@@ -348,7 +343,7 @@ func (c *conn) writeLoop() {
 		if now := time.Now(); until.Sub(now) < writeStall/2 {
 			until = now.Add(writeStall)
 			c.nc.SetWriteDeadline(until)
-			if c.isDead() { // shutdown's deadline came before ours
+			if c.isDead() { // the deadline of shutdown was just overwritten
 				c.nc.Close()
 			}
 		}
@@ -361,11 +356,11 @@ func (c *conn) writeLoop() {
 	}
 }
 
-// writePiece is how much is written under one deadline.
+// writePiece is the number of bytes written under one deadline.
 const writePiece = 1 << 20
 
-// write writes all of b. The deadline is moved on whenever a piece of it is
-// through, so that a slow peer is not taken for one that does not read.
+// write writes all of b. Each piece gets a new deadline, so that a slow peer is not
+// mistaken for one that does not read.
 func (c *conn) write(b []byte, until *time.Time) error {
 	large := c.under != nil && len(b) > 16<<10
 	for {
@@ -393,28 +388,28 @@ func (c *conn) pong(n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.t.dead || int64(len(c.t.out)) > c.tub.cfg.Limits.Queue {
-		return // a peer that does not read cannot tell
+		return // a peer that does not read would not see it
 	}
 	c.t.out = banana.AppendPing(c.t.out, n, banana.TokenPong)
-	c.kick()
+	c.wakeWriter()
 }
 
-// message is a message being made, with what goes into its slots.
+// message is a message that is being encoded, with the references for its slots.
 type message struct {
 	banana.Message
 	c     *conn
 	call  uint64 // OPEN number of the call
-	slots []slotted
-	keep  []*Remote // what it refers to, which must not be given back before it is queued
+	slots []reference
+	keep  []*Remote // must not be released before the message is queued
 }
 
-// slotted is a reference whose form depends on what the peer knows already.
-type slotted struct {
-	obj   Object // ours
+// reference is a reference whose form depends on what the peer already has.
+type reference struct {
+	obj   Object // of this Tub, or nil
 	iface string
 	furl  string
-	held  bool    // the Tub keeps the name in furl for us
-	gift  *Remote // another Tub's
+	held  bool    // the Tub keeps the name in furl for this message
+	gift  *Remote // of another Tub, or nil
 }
 
 var messages = sync.Pool{New: func() any {
@@ -430,7 +425,7 @@ func (c *conn) newMessage() *message {
 	return m
 }
 
-// begin starts a call message: the arguments and the CLOSE of m.call follow.
+// begin encodes the start of a call. The arguments and the CLOSE of m.call follow.
 func (m *message) begin(id uint64, clid int64, method string) {
 	m.call = m.Open(banana.KindCall)
 	m.Count(id)
@@ -438,11 +433,11 @@ func (m *message) begin(id uint64, clid int64, method string) {
 	m.Word(method)
 }
 
-// reset forgets what was encoded.
+// reset discards what was encoded.
 func (m *message) reset() {
 	for _, s := range m.slots {
 		if s.held {
-			m.c.tub.letGo(s.obj)
+			m.c.tub.releaseName(s.obj)
 		}
 	}
 	clear(m.slots)
@@ -451,7 +446,7 @@ func (m *message) reset() {
 	m.Reset(m.c.table)
 }
 
-// done gives m back. Names that were kept for it and not sent are let go.
+// done returns m to the pool and releases names that were kept for it and not sent.
 func (m *message) done() {
 	m.reset()
 	m.c = nil
@@ -473,16 +468,16 @@ func (c *conn) queue(m *message) {
 	}
 	c.t.out = m.AppendTo(c.t.out, c.t.opens, slot)
 	c.t.opens += m.Opens()
-	c.kick()
+	c.wakeWriter()
 }
 
-// send queues m and registers p, if there is one, as what waits for its answer.
-// If there is no room it waits for it until ctx is done.
+// send queues m and registers p, unless it is nil, for the answer. It blocks until
+// there is room in the output or ctx is done.
 func (c *conn) send(ctx context.Context, m *message, p *Pending) error {
 	c.mu.Lock()
 	for {
 		switch {
-		case c.t.dead || c.t.lingering:
+		case c.t.dead || c.t.closing:
 			c.mu.Unlock()
 			return c.deadErr()
 		case int64(len(c.t.out)) <= c.tub.cfg.Limits.Queue:
@@ -492,7 +487,7 @@ func (c *conn) send(ctx context.Context, m *message, p *Pending) error {
 				}
 				c.t.pending[p.id] = p
 				if c.t.running > 0 {
-					c.t.resume.Signal() // the reader may have to read this call's answer
+					c.t.resume.Signal() // the reader may have to read the answer of this call
 				}
 			}
 			c.queue(m)
@@ -513,19 +508,19 @@ func (c *conn) send(ctx context.Context, m *message, p *Pending) error {
 	}
 }
 
-// sendNow queues m whether there is room or not: it is for small messages that
-// answer something, and for those who must not wait.
+// sendNow queues m without waiting for room. It is for small acknowledgements and for
+// callers that must not block.
 func (c *conn) sendNow(m *message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.t.dead || c.t.lingering {
+	if c.t.dead || c.t.closing {
 		return c.deadErr()
 	}
 	c.queue(m)
 	return nil
 }
 
-// watch starts the timers of keepalive and disconnection.
+// watch starts the timers for keepalive and disconnection.
 func (c *conn) watch() {
 	ping, cut := c.tub.cfg.KeepaliveTimeout, c.tub.cfg.DisconnectTimeout
 	if ping > 0 {
@@ -534,33 +529,33 @@ func (c *conn) watch() {
 			defer c.mu.Unlock()
 			if !c.t.dead && len(c.t.out) == 0 {
 				c.t.out = banana.AppendPing(c.t.out, 0, banana.TokenPing)
-				c.kick()
+				c.wakeWriter()
 			}
 		})
 	}
 	if cut > 0 {
 		c.every(cut, func(paused bool) {
-			if !paused { // or it may well have spoken
+			if !paused { // while paused, the peer's bytes are not read
 				c.shutdown(errSilent)
 			}
 		})
 	}
 }
 
-// every calls f whenever nothing was heard for d, and says whether that is
-// because the reader is paused. It ends with the connection.
+// every calls f whenever nothing was read for d, with whether the reader is paused. It
+// ends with the connection.
 func (c *conn) every(d time.Duration, f func(paused bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.t.dead {
 		return
 	}
-	var timer *time.Timer // set before the function below gets the lock
+	var timer *time.Timer // the function below needs mu, and so runs after it is set
 	timer = time.AfterFunc(d, func() {
 		c.mu.Lock()
-		paused := c.t.paused // asked before heard, which the end of a pause sets
+		paused := c.t.paused // read before lastRead, which the end of a pause sets
 		c.mu.Unlock()
-		left := d - time.Duration(c.tub.now()-c.heard.Load())
+		left := d - time.Duration(c.tub.now()-c.lastRead.Load())
 		if left <= 0 {
 			f(paused)
 			left = d
@@ -574,8 +569,8 @@ func (c *conn) every(d time.Duration, f func(paused bool)) {
 	c.t.timers = append(c.t.timers, timer)
 }
 
-// drain lets methods that run finish until ctx is done, writes what is queued,
-// and closes the connection. It reports whether all methods finished.
+// drain waits for running methods until ctx is done, writes the output, and closes the
+// connection. It reports whether all methods finished.
 func (c *conn) drain(ctx context.Context, cause error) (finished bool) {
 	c.mu.Lock()
 	c.t.draining = true
@@ -592,15 +587,15 @@ func (c *conn) drain(ctx context.Context, cause error) (finished bool) {
 		}
 		c.mu.Lock()
 	}
-	c.t.lingering = true
+	c.t.closing = true
 	finished = c.t.running == 0
 	c.mu.Unlock()
-	// A peer that reads nothing is given no polite end: TLS would wait to say it
-	// until the writer's own deadline.
+	// If the peer reads nothing there is no CloseWrite: TLS would wait with its alert
+	// until the writer's deadline.
 	written := c.flushed(time.Second)
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && written && !c.isDead() {
-		// The peer closes when it sees the end; until then its own last bytes
-		// are read, so that ours are not lost.
+		// The peer closes when it reads the end. Until then its bytes are read: closing
+		// with unread data could destroy what it has not read yet.
 		half.CloseWrite()
 		select {
 		case <-c.ctx.Done():
@@ -611,7 +606,7 @@ func (c *conn) drain(ctx context.Context, cause error) (finished bool) {
 	return finished
 }
 
-// lingerTime is how long a peer may take to close its side after ours.
+// lingerTime is how long a peer may take to close its side after this one.
 const lingerTime = 500 * time.Millisecond
 
 func (c *conn) String() string { return fmt.Sprintf("connection with %s", c.peerID) }

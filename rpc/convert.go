@@ -13,26 +13,26 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// This file maps Go's own types to the values of package banana and back. The
-// Go types beside those listed there are, when sent:
+// This file converts between Go's own types and the values of package banana.
+
+// Convert stores a value that has arrived in the variable to which the pointer to
+// points. The types may differ, but an integer must fit, and a float variable takes
+// only int64s that it can represent exactly; it rounds larger integers. A string takes
+// bytes too. None stores the zero value. The error is a [*Violation] if v does not fit.
+//
+// These Go types are sent as, and read from, these values, in addition to those of
+// package banana:
 //
 //	any integer or float type     int, float
-//	types based on these, string, []byte, bool    as the type below
-//	slices, arrays                list
+//	types based on string, []byte, bool and numbers, as these
+//	slices, arrays                list; any sequence is read
 //	maps                          dict, in the order of the keys
 //	map[K]struct{}                set, in the order of the keys
-//	structs                       dict of the exported fields, by name or tag
+//	structs                       dict of the exported fields, by name or by the tag rpc:"name"
 //	structs in Config.Copyables   copyable
 //	FURL                          foolscap.SturdyRef
-//	error                         failure
+//	error                         failure; sent only
 //	pointers                      what they point to; nil is None
-//
-// and [Convert] reads the same into them.
-
-// Convert stores a value that arrived into what the pointer to points to. The
-// types need not be the same, but nothing may be lost: an int must fit, a float
-// target takes ints, a string target takes bytes too. None leaves a zero value.
-// What does not fit is a *Violation.
 func Convert(v any, to any) error {
 	p := reflect.ValueOf(to)
 	if p.Kind() != reflect.Pointer || p.IsNil() {
@@ -41,8 +41,8 @@ func Convert(v any, to any) error {
 	return assign(p.Elem(), v)
 }
 
-// natural encodes a value of a Go type by reflection.
-func (m *message) natural(v any) (bool, error) {
+// reflected encodes a value of a Go type by reflection.
+func (m *message) reflected(v any) (bool, error) {
 	switch v := v.(type) {
 	case missing:
 		return false, nil
@@ -68,7 +68,7 @@ func sendable(k reflect.Kind) bool {
 	return true
 }
 
-// value encodes v, whose type may be one that Message.Value knows.
+// value encodes v, whose type Message.Value may know.
 func (m *message) value(v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Bool:
@@ -131,7 +131,7 @@ var (
 	errorType  = reflect.TypeFor[error]()
 )
 
-// special reports whether a type has a form of its own on the wire.
+// special reports whether values of a type have a form of their own on the wire.
 func special(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[[]any](), reflect.TypeFor[banana.Tuple](), reflect.TypeFor[banana.Dict](), reflect.TypeFor[banana.Set](),
@@ -211,7 +211,7 @@ func (m *message) structure(v reflect.Value) error {
 	return nil
 }
 
-// fields are the exported fields of a struct type, in the order of their names.
+// fields are the exported fields of a struct type, by ascending name.
 type fields struct {
 	list   []field
 	byName map[string]int
@@ -244,12 +244,12 @@ func fieldsOf(t reflect.Type) *fields {
 	return actual.(*fields)
 }
 
-// mismatch is the error that v cannot be stored in a type.
+// mismatch returns the error that v cannot be stored in a type.
 func mismatch(v any, t reflect.Type) error {
 	return violationf("%s where %v is wanted", kindName(v), t)
 }
 
-// kindName names the Python type of a value.
+// kindName returns the name of the Python type of a value.
 func kindName(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -420,7 +420,7 @@ func assignFloat(to reflect.Value, v any) error {
 	return nil
 }
 
-// sequence returns the elements of what a slice can hold.
+// sequence returns the elements of a list, tuple or set.
 func sequence(v any) ([]any, bool) {
 	switch v := v.(type) {
 	case []any:
@@ -517,8 +517,8 @@ func assignFieldsAt(to reflect.Value, items banana.Dict, what string, depth int)
 	return nil
 }
 
-// canonical returns v as it would arrive at the other end, as far as its types
-// go: what interfaces check.
+// canonical returns v with the types that it would have on arrival, which
+// constraints check.
 func canonical(v any) any { return canonicalAt(v, 0) }
 
 func canonicalAt(v any, depth int) any {

@@ -21,7 +21,7 @@ type inner struct {
 
 type level int
 
-// natural are Go values with the value they arrive as.
+// natural are Go values and the values as which they arrive.
 var natural = []struct {
 	name string
 	in   any
@@ -140,8 +140,8 @@ func TestConvert(t *testing.T) {
 	}
 }
 
-// TestHiddenTypes: with ExposeRemoteExceptionTypes false a peer cannot steer
-// the caller by the type of an exception; local errors stay what they are.
+// TestHiddenTypes: with ExposeRemoteExceptionTypes false, the type of a remote
+// exception is not visible to errors.Is; local errors are unchanged.
 func TestHiddenTypes(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")

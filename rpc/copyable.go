@@ -7,30 +7,30 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// SturdyRefClass is a class every Foolscap process knows: an object that holds
-// a FURL by its parts. It arrives as a [FURL].
+// SturdyRefClass is the class of a copyable that holds a FURL. Every Foolscap process
+// knows it. It arrives as a [FURL].
 const SturdyRefClass = "foolscap.SturdyRef"
 
-// A CopyableType says that values of a Go type travel by value under a class
-// name: see [Copyable].
+// A CopyableType is a Go type that is sent by value under a class name: see
+// [Copyable].
 type CopyableType struct {
 	class string
 	typ   reflect.Type
 }
 
-// Copyable makes the struct type T travel by value under a class name, in both
-// directions: a T or *T that is sent becomes a copyable whose attributes are
-// T's exported fields, and such a copyable arrives as a *T. A field's attribute
-// is its name, or what its tag says: `rpc:"x"`; "-" leaves it out. An attribute
-// without a field is dropped, a field without an attribute stays zero.
+// Copyable returns the CopyableType of the struct type T, for [Config].Copyables. A T
+// or *T that is sent becomes a copyable of this class whose attributes are T's
+// exported fields, and such a copyable arrives as a *T. The name of an attribute is
+// that of the field or the one in its tag, `rpc:"x"`; "-" leaves the field out. An
+// attribute without a field is dropped; a field without an attribute is zero.
 //
-// It goes into [Config].Copyables. Foolscap's side is setCopyableState and
-// getStateToCopy with the same names.
+// The counterpart in Python is a Copyable and a RemoteCopy with the same class and
+// attribute names.
 func Copyable[T any](class string) CopyableType {
 	return CopyableType{class, reflect.TypeFor[T]()}
 }
 
-// copyables are a Tub's Go types that travel by value. They do not change.
+// copyables are a Tub's Go types that are sent by value. They do not change.
 type copyables struct {
 	any     bool // let unknown classes through
 	byClass map[string]reflect.Type
@@ -44,16 +44,16 @@ func newCopyables(types []CopyableType, anyClass bool) (*copyables, error) {
 		case ct.typ == nil || ct.typ.Kind() != reflect.Struct:
 			return nil, fmt.Errorf("rpc: Copyable of %q: %v is not a struct type", ct.class, ct.typ)
 		case ct.class == "" || ct.class == banana.FailureClass || ct.class == SturdyRefClass:
-			return nil, fmt.Errorf("rpc: Copyable: the class name %q cannot be had", ct.class)
+			return nil, fmt.Errorf("rpc: Copyable: the class name %q is reserved", ct.class)
 		case cs.byClass[ct.class] != nil || cs.byType[ct.typ] != "":
-			return nil, fmt.Errorf("rpc: Copyable: %q or %v is there twice", ct.class, ct.typ)
+			return nil, fmt.Errorf("rpc: Copyable: %q or %v is given twice", ct.class, ct.typ)
 		}
 		cs.byClass[ct.class], cs.byType[ct.typ] = ct.typ, ct.class
 	}
 	return cs, nil
 }
 
-// fromWire returns what a copyable stands for here.
+// fromWire returns the value of a copyable that has arrived.
 func (cs *copyables) fromWire(c *banana.Copyable) (any, error) {
 	switch c.Class {
 	case banana.FailureClass:
@@ -102,7 +102,7 @@ func (m *message) sturdyRef(f FURL) error {
 	}})
 }
 
-// toWire encodes a struct of a registered type.
+// copyable encodes a struct of a registered type.
 func (m *message) copyable(class string, v reflect.Value) error {
 	if err := m.Enter(); err != nil {
 		return err

@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// corked is the connection below TLS. TLS writes each record by itself; between
-// cork and uncork records are put together, so that a large message takes a
-// quarter of the system calls and wakes the peer a quarter as often. It costs a
-// copy of each record. BenchmarkBytes paid for it.
+// corked is the connection below TLS. TLS writes each record separately; between cork
+// and uncork the records are combined, so that a large message needs a quarter of the
+// system calls and wakes the peer a quarter as often. It costs a copy of each record.
+// BenchmarkBytes shows the gain.
 type corked struct {
 	net.Conn
-	pre []byte // read with the negotiation; the reader's
+	pre []byte // read during the negotiation; used by the reader
 
-	mu  sync.Mutex // the reader's goroutine may write too: alerts
+	mu  sync.Mutex // the reader may write too: alerts
 	on  bool
-	buf *[]byte // while it is on
+	buf *[]byte // while on is set
 }
 
-// corkSize is how much is put together: four records of TLS with their headers.
+// corkSize is the size of the buffer: four TLS records with their headers.
 const corkSize = 4 * (16<<10 + 64)
 
 var corkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, corkSize); return &b }}
@@ -47,7 +47,7 @@ func (c *corked) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush writes what was put together. mu is held.
+// flush writes the buffer. mu is held.
 func (c *corked) flush() error {
 	_, err := c.Conn.Write(*c.buf)
 	*c.buf = (*c.buf)[:0]
@@ -69,7 +69,7 @@ func (c *corked) uncork() error {
 	return err
 }
 
-// CloseWrite closes the sending side, where the connection can.
+// CloseWrite closes the sending side if the connection supports it.
 func (c *corked) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -13,25 +13,24 @@ import (
 // inbound is a call of the peer, from its decoding to its answer.
 type inbound struct {
 	conn  *conn
-	id    uint64 // request id; 0: no answer wanted
+	id    uint64 // request id; 0: no answer
 	obj   Object
 	call  Call
 	gifts []*gift // to be resolved before it runs
-	size  int64   // what it counts against Limits.Pause and Backlog
+	size  int64   // its part of Limits.Pause and Limits.Backlog
 
-	borrowed []*[]byte // memory to be used again after the answer
+	borrowed []*[]byte // memory that is reused after the answer
 
-	then func() // to run behind the answer, or nil
+	then func() // runs after the answer was queued; may be nil
 
-	detached bool // said Go; guarded by conn.mu
+	detached bool // Call.Go was called; guarded by conn.mu
 }
 
 func (in *inbound) context() context.Context { return in.conn.ctx }
 func (in *inbound) peer() Peer               { return Peer{in.conn} }
 
-// deliver puts a call in the queue. Calls of the broker itself are run at once:
-// they only touch tables, and a method that is running may be waiting for them.
-// It is the reader's.
+// deliver queues a call. Calls of the broker run at once: they only change tables, and
+// a running method may be waiting for them. Only the reader calls it.
 func (c *conn) deliver(in *inbound) error {
 	if _, ok := in.obj.(*broker); ok {
 		if c.tub.cfg.Lookup != nil && in.call.Method == "getReferenceByName" {
@@ -59,8 +58,8 @@ func (c *conn) deliver(in *inbound) error {
 	return nil
 }
 
-// lookUp runs a call that may ask the application's Lookup, on a goroutine of
-// its own. As many may run as methods may.
+// lookUp runs a call that may call Config.Lookup, on a goroutine of its own. At most
+// Limits.Calls of them run at a time.
 func (c *conn) lookUp(in *inbound) error {
 	c.mu.Lock()
 	full := c.t.lookups >= c.tub.cfg.Limits.Calls
@@ -81,7 +80,8 @@ func (c *conn) lookUp(in *inbound) error {
 	return nil
 }
 
-// wakeDeliverer starts the deliverer if there is work and none runs. mu is held.
+// wakeDeliverer starts the deliverer if there are calls and it does not run. mu is
+// held.
 func (c *conn) wakeDeliverer() {
 	if !c.t.delivers && c.t.head < len(c.t.queue) && c.t.running < c.tub.cfg.Limits.Calls {
 		c.t.delivers = true
@@ -89,7 +89,7 @@ func (c *conn) wakeDeliverer() {
 	}
 }
 
-// next takes the next call from the queue, or ends the deliverer.
+// next takes the next call from the queue. It returns nil if the deliverer is to end.
 func (c *conn) next() *inbound {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +115,7 @@ func (c *conn) next() *inbound {
 	return in
 }
 
-// noticeIdle tells drain that methods have come to an end. mu is held.
+// noticeIdle wakes drain if no methods run. mu is held.
 func (c *conn) noticeIdle() {
 	if c.t.idle != nil && c.t.running == 0 && !c.t.delivers {
 		close(c.t.idle)
@@ -133,7 +133,7 @@ func (c *conn) deliverLoop() {
 		c.mu.Lock()
 		c.t.running--
 		if in.detached {
-			c.wakeDeliverer() // which may have waited because of Limits.Calls
+			c.wakeDeliverer() // Limits.Calls may have stopped it
 			c.noticeIdle()
 			c.mu.Unlock()
 			return
@@ -142,7 +142,7 @@ func (c *conn) deliverLoop() {
 	}
 }
 
-// detach hands the queue to another deliverer.
+// detach lets another deliverer take over the queue.
 func (in *inbound) detach() {
 	c := in.conn
 	c.mu.Lock()
@@ -155,14 +155,14 @@ func (in *inbound) detach() {
 	c.wakeDeliverer()
 }
 
-// blockPool has the memory of long byte strings that were only borrowed.
+// blockPool holds the memory of borrowed byte strings.
 var blockPool = sync.Pool{New: func() any { return new([]byte) }}
 
-// minBlock is the least memory a borrowed byte string takes, so that blocks fit
-// each other's successors.
+// minBlock is the minimum memory of a borrowed byte string in bytes, so that most
+// blocks can be reused for the next one.
 const minBlock = 64 << 10
 
-// borrow is the reader's Alloc while it reads the arguments of a Borrower.
+// borrow is the Alloc of the banana.Reader while the arguments of a Borrower are read.
 func (in *inbound) borrow(n int) []byte {
 	b := blockPool.Get().(*[]byte)
 	if cap(*b) < n {
@@ -172,9 +172,9 @@ func (in *inbound) borrow(n int) []byte {
 	return (*b)[:n:n]
 }
 
-// giveBack is called when neither the method nor its answer needs the
-// arguments any more.
-func (in *inbound) giveBack() {
+// recycle returns the borrowed memory to the pool. The method has returned, and its
+// answer is encoded.
+func (in *inbound) recycle() {
 	for _, b := range in.borrowed {
 		blockPool.Put(b)
 	}
@@ -182,7 +182,7 @@ func (in *inbound) giveBack() {
 }
 
 func (in *inbound) run() {
-	defer in.giveBack()
+	defer in.recycle()
 	if len(in.gifts) > 0 {
 		if err := in.unwrapArgs(); err != nil {
 			in.answer(nil, err)
@@ -196,7 +196,7 @@ func (in *inbound) run() {
 	}
 }
 
-// unwrapArgs puts the references that gifts stand for in their places.
+// unwrapArgs replaces the gifts in the arguments by their references.
 func (in *inbound) unwrapArgs() error {
 	if err := in.conn.await(in.gifts); err != nil {
 		return err
@@ -220,10 +220,10 @@ func (in *inbound) invoke() (v any, err error) {
 	return in.conn.tub.invoke(in.obj, &in.call)
 }
 
-// fail answers a call that could not be read.
+// fail answers a call that cannot be decoded.
 func (in *inbound) fail(err error) { in.answer(nil, err) }
 
-// answer sends what a method returned.
+// answer sends the result of a method.
 func (in *inbound) answer(v any, err error) {
 	if err != nil && in.conn.tub.log.Enabled(in.conn.ctx, slog.LevelDebug) {
 		in.conn.tub.log.LogAttrs(in.conn.ctx, slog.LevelDebug, "local failure",
@@ -247,7 +247,7 @@ func (in *inbound) answer(v any, err error) {
 	if err != nil {
 		m.failure(in.id, err)
 	}
-	in.conn.send(in.conn.ctx, m, nil) // if the connection is gone nobody waits
+	in.conn.send(in.conn.ctx, m, nil) // fails only with the connection
 }
 
 // Bounds of a failure's strings, in bytes: foolscap-wire.md section 4.2.
@@ -257,8 +257,7 @@ const (
 	maxFailureTraceback = 2000
 )
 
-// noTraceback is what stands for the traceback of an error that is none of
-// Python's.
+// noTraceback is the traceback of an error that does not come from Python.
 const noTraceback = "Traceback unavailable\n"
 
 // failure makes m an error sequence.
@@ -284,7 +283,7 @@ func (m *message) failure(id uint64, err error) {
 	m.Close(open)
 }
 
-// cut shortens s to fewer than n bytes, at a character's border.
+// cut shortens s to less than n bytes, at the border of a character.
 func cut(s string, n int) string {
 	if len(s) < n {
 		return s

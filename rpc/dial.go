@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Connect returns a reference to the object f names, over the connection to
-// its Tub that exists or a new one. It is the original's getReference.
+// Connect returns a reference to the object that f names. It uses the existing
+// connection to its Tub or makes one. It is the original's getReference.
 //
-// The error says why there is none: [ErrNoHints], [ErrWrongTub], a
-// [*NegotiationError], an error of package net, a [*RemoteError] with the type
-// builtins.KeyError if there is no object of that name, or ctx's.
+// The error wraps [ErrBadFURL], [ErrClosed], [ErrNoHints] or [ErrWrongTub], or is a
+// [*NegotiationError], an error of package net, a [*RemoteError] of type
+// builtins.KeyError if the Tub has no object of that name, or the cause of ctx.
 func (t *Tub) Connect(ctx context.Context, f FURL) (*Remote, error) {
 	if f.Tub == "" || f.Name == "" {
 		return nil, fmt.Errorf("rpc: %w: TubID or name is empty", ErrBadFURL)
@@ -30,7 +30,7 @@ func (t *Tub) Connect(ctx context.Context, f FURL) (*Remote, error) {
 		broker := &Remote{c: c}
 		err = broker.Call(ctx, "getReferenceByName", Kw(map[string]any{"name": []byte(f.Name)}), &r)
 		if err == nil && r == nil {
-			err = violationf("the peer gave no reference")
+			err = violationf("the peer answered without a reference")
 		}
 		// A connection may be replaced by a duplicate while both sides dial.
 		if err == nil || try == 2 || !errors.Is(err, errReplaced) {
@@ -39,23 +39,23 @@ func (t *Tub) Connect(ctx context.Context, f FURL) (*Remote, error) {
 	}
 }
 
-// trimRPC takes our prefix from an error that will get one again.
+// trimRPC removes this package's prefix from an error that gets a new one.
 func trimRPC(err error) error {
 	if text, ok := strings.CutPrefix(err.Error(), "rpc: "); ok {
-		return &retold{text, err}
+		return &trimmedError{text, err}
 	}
 	return err
 }
 
-type retold struct {
+type trimmedError struct {
 	text string
 	err  error
 }
 
-func (e *retold) Error() string { return e.text }
-func (e *retold) Unwrap() error { return e.err }
+func (e *trimmedError) Error() string { return e.text }
+func (e *trimmedError) Unwrap() error { return e.err }
 
-// connection returns the connection with f's Tub, dialling it if need be.
+// connection returns the connection with f's Tub. It dials if there is none.
 func (t *Tub) connection(ctx context.Context, f FURL) (*conn, error) {
 	if f.Tub == t.id {
 		return t.loopback()
@@ -84,17 +84,17 @@ func (t *Tub) connection(ctx context.Context, f FURL) (*conn, error) {
 		if err == nil || own || ctx.Err() != nil || a.tried(f.Hints) {
 			return c, err
 		}
-		// Someone else's attempt failed, and it did not have all our hints.
+		// The attempt of another caller failed, and it did not have all hints of f.
 	}
 }
 
-// attempt is the effort to get a connection with one Tub. Everyone who wants
-// one waits for the same attempt; it ends when nobody does.
+// attempt is the attempt to connect to one Tub. All callers that want a connection to
+// this Tub wait for the same attempt. It ends when no caller waits.
 type attempt struct {
 	tub    *Tub
 	target TubID
 	hints  []string
-	last   string // what is said of the last connection; run's
+	last   string // the value of last-connection; used by run
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -115,7 +115,7 @@ func (t *Tub) newAttempt(f FURL) *attempt {
 	return a
 }
 
-// succeed ends the attempt with c, which may have come from elsewhere.
+// succeed ends the attempt with c, which may be an inbound connection.
 func (a *attempt) succeed(c *conn) { a.finish(c, nil) }
 
 func (a *attempt) finish(c *conn, err error) {
@@ -149,10 +149,10 @@ func (a *attempt) tried(hints []string) bool {
 	return !slices.ContainsFunc(hints, func(h string) bool { return !slices.Contains(a.hints, h) })
 }
 
-// duplicatePatience is how long we wait for the connection that a peer says it
-// has with us already: when both sides dial at once, ours may be refused before
-// theirs is through.
-const duplicatePatience = 2 * time.Second
+// duplicateWait is how long an attempt waits for the connection that the peer says it
+// already has: if both sides dial at once, this side's may be refused before the peer's
+// is established.
+const duplicateWait = 2 * time.Second
 
 func (a *attempt) run() {
 	defer a.cancel(nil)
@@ -164,16 +164,16 @@ func (a *attempt) run() {
 		delete(a.tub.attempts, a.target)
 	}
 	a.tub.mu.Unlock()
-	a.finish(c, err) // nothing, if a connection has come from the other side
+	a.finish(c, err) // no effect if an inbound connection was there first
 }
 
-// dialAgain tries up to three times as long as the peer says that it has a
-// connection with us already.
+// dialAgain dials, up to three times if the peer says that it already has a connection
+// with this Tub.
 func (a *attempt) dialAgain(ctx context.Context) (*conn, error) {
 	for try := 0; ; try++ {
 		a.last = a.tub.lastConnection(a.target)
 		select {
-		case <-a.done: // from the other side
+		case <-a.done: // an inbound connection
 			return a.c, a.err
 		default:
 		}
@@ -182,7 +182,7 @@ func (a *attempt) dialAgain(ctx context.Context) (*conn, error) {
 			return c, err
 		}
 		select {
-		case <-time.After(duplicatePatience):
+		case <-time.After(duplicateWait):
 		case <-a.done:
 			return a.c, a.err
 		case <-ctx.Done():
@@ -191,16 +191,16 @@ func (a *attempt) dialAgain(ctx context.Context) (*conn, error) {
 	}
 }
 
-// stagger is after how long the next hint is tried beside those that have not
-// come to anything yet. RFC 8305 recommends 250 ms.
+// stagger is the delay before the next hint is tried while others are being tried. RFC
+// 8305 recommends 250 ms.
 const stagger = 250 * time.Millisecond
 
-// maxParallel is how many hints are tried at a time: a FURL may have any number
-// of them, and comes from a peer where gifts are accepted.
+// maxParallel is the maximum number of hints that are tried at a time: a FURL may have
+// any number of them, and may come from a peer.
 const maxParallel = 8
 
-// dialAll tries all hints and returns the first connection that is negotiated.
-// When it returns, all other tries have ended.
+// dialAll tries all hints and returns the first connection that is negotiated. All
+// other tries have ended when it returns.
 func (a *attempt) dialAll(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tries sync.WaitGroup
@@ -241,7 +241,7 @@ func (a *attempt) dialAll(ctx context.Context) (*conn, error) {
 				return r.c, nil
 			}
 			ended++
-			failure = worse(failure, r.err)
+			failure = moreTelling(failure, r.err)
 			next.Reset(0)
 		case <-a.done:
 			return a.c, a.err
@@ -255,9 +255,9 @@ func (a *attempt) dialAll(ctx context.Context) (*conn, error) {
 	return nil, failure
 }
 
-// worse returns the failure to report of two: the first, but what a negotiation
-// failed for says more than that a port was closed.
-func worse(first, second error) error {
+// moreTelling returns the error to report of two: the first one, unless only the
+// second is that of a negotiation, which says more than that a port is closed.
+func moreTelling(first, second error) error {
 	_, a := errors.AsType[*NegotiationError](first)
 	_, b := errors.AsType[*NegotiationError](second)
 	if first == nil || b && !a {
@@ -266,7 +266,7 @@ func worse(first, second error) error {
 	return first
 }
 
-// usable reports whether a hint can be dialled at all.
+// usable reports whether this Tub can dial a hint.
 func (t *Tub) usable(hint string) bool {
 	kind, rest := splitHint(hint)
 	if dial, ok := t.cfg.Dialers[kind]; ok {
@@ -302,7 +302,7 @@ func (a *attempt) dial(ctx context.Context, hint string) (*conn, error) {
 	return a.tub.initiate(ctx, raw, strings.Map(printable, host), a.target, a.last)
 }
 
-// printable keeps what a user's hint says from breaking a header line.
+// printable replaces control characters, which must not get into a header line.
 func printable(r rune) rune {
 	if r < ' ' {
 		return '?'
@@ -320,7 +320,7 @@ func (a *attempt) try(hint string, begins bool) {
 	}
 }
 
-// loopback returns our end of the connection of this Tub to itself.
+// loopback returns the calling end of the connection of this Tub to itself.
 func (t *Tub) loopback() (*conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

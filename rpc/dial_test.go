@@ -79,13 +79,13 @@ func TestHints(t *testing.T) {
 		if _, err := client.Connect(within(t), g); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
-		// Without hints an existing connection still serves.
+		// Without hints an existing connection can be used.
 		connect(t, client, f)
 		connect(t, client, g)
 	}
 }
 
-// silentListener accepts connections and says nothing.
+// silentListener accepts connections and sends nothing.
 func silentListener(t *testing.T) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -121,7 +121,8 @@ func TestIPv6(t *testing.T) {
 	connect(t, newTub(t, rpc.Config{}), f)
 }
 
-// TestDialers: a user can add a way to connect, replace ours, and forbid it.
+// TestDialers: Config.Dialers can add a way to connect, replace the built-in one, and
+// forbid it.
 func TestDialers(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
@@ -144,8 +145,8 @@ func TestDialers(t *testing.T) {
 	}
 }
 
-// TestBadFURLs: what is wrong with a FURL is an error of the call that
-// connects, and the next of many is not hindered.
+// TestBadFURLs: an error in a FURL is reported by the call that connects, and does not
+// affect later calls.
 func TestBadFURLs(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	good := register(t, server, newTarget(), "")
@@ -178,11 +179,11 @@ func TestBadFURLs(t *testing.T) {
 	}
 }
 
-// TestWrongKey: a listener that answers for a TubID it has not the key of.
+// TestWrongKey: a listener answers for a TubID whose key it does not have.
 func TestWrongKey(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
-	// A relay that asks the real Tub for itself, whoever was asked for.
+	// A relay that replaces the requested TubID by that of the real Tub.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +221,7 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// TestConnectCancelled: an attempt ends when the last who waits for it gives up.
+// TestConnectCancelled: an attempt ends when no caller waits for it any more.
 func TestConnectCancelled(t *testing.T) {
 	silent := silentListener(t)
 	client := newTub(t, rpc.Config{})
@@ -243,8 +244,8 @@ func TestConnectCancelled(t *testing.T) {
 	}
 }
 
-// TestLoopback: a Tub reaches its own objects without the network, by what
-// behaves like any other reference.
+// TestLoopback: a Tub reaches its own objects without the network, with references
+// that behave like any others.
 func TestLoopback(t *testing.T) {
 	cfg := targetConfig()
 	cfg.Dialers = dialers{"tcp": nil}
@@ -285,8 +286,8 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// TestBothDial: two Tubs that dial each other at once come to one connection,
-// and no call fails without its caller knowing.
+// TestBothDial: two Tubs that dial each other at the same time end up with one
+// connection, and no call fails silently.
 func TestBothDial(t *testing.T) {
 	for range 20 {
 		a, b := newServer(t, rpc.Config{}), newServer(t, rpc.Config{})

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// There is at most one connection between two Tubs. Which of two stays is the
-// master's decision, by incarnations and sequence numbers:
-// foolscap-wire.md section 2.7.
+// There is at most one connection between two Tubs. The master decides which of two
+// connections stays, by incarnations and sequence numbers: foolscap-wire.md section
+// 2.7.
 
-// decide makes a new connection this Tub's connection with the peer, in the
-// place of an older one, or refuses it. This Tub is the master.
+// decide installs a new connection as this Tub's connection with the peer, instead of
+// an older one, or refuses it. This Tub is the master.
 func (t *Tub) decide(tc *tls.Conn, h hello, inbound bool) (*conn, error) {
 	c := t.newConn(tc, h.tub, h.table)
 	c.features, c.incarnation, c.inbound = h.features, h.incarnation, inbound
@@ -38,10 +38,10 @@ func (t *Tub) decide(tc *tls.Conn, h hello, inbound bool) (*conn, error) {
 	return c, nil
 }
 
-// remember notes the number of a decision. If that of another peer is forgotten
-// for it, later numbers for that peer start above, so that they ascend anyway.
+// remember notes the number of a decision. If that drops the numbers of other peers,
+// their next numbers start above all dropped ones, so that they still ascend.
 func (t *Tub) remember(id TubID, seq uint64) {
-	if _, ok := t.decisions.m[id]; !ok && len(t.decisions.m) >= maxMemory {
+	if _, ok := t.decisions.m[id]; !ok && len(t.decisions.m) >= maxRecent {
 		for _, other := range t.decisions.m {
 			t.forgotten = max(t.forgotten, other)
 		}
@@ -50,8 +50,8 @@ func (t *Tub) remember(id TubID, seq uint64) {
 	t.decisions.set(id, seq)
 }
 
-// mayReplace applies the rules, in their order, to a hello from a peer there is
-// a connection with. mu is held.
+// mayReplace applies the rules, in their order, to a hello from a peer with which there
+// is a connection. mu is held.
 func (t *Tub) mayReplace(old *conn, h hello) bool {
 	if old.isDead() {
 		return true
@@ -71,14 +71,14 @@ func (t *Tub) mayReplace(old *conn, h hello) bool {
 	}
 	seq, err := strconv.ParseUint(strings.TrimSpace(number), 10, 64)
 	if err != nil || seq > old.seq {
-		t.log.Warn("a peer knows of a connection that never was", "tub", string(h.tub), "seq", number, "ours", old.seq)
+		t.log.Warn("a peer names a connection that never existed", "tub", string(h.tub), "seq", number, "ours", old.seq)
 		return false
 	}
-	return seq == old.seq // it knows of ours and still came back
+	return seq == old.seq // it knows the connection and connects again
 }
 
-// adopt makes a new connection this Tub's connection with a peer that is the
-// master and has decided for it.
+// adopt installs a new connection as this Tub's connection with the peer, which is the
+// master and has accepted it.
 func (t *Tub) adopt(tc *tls.Conn, h hello, d decision, inbound bool) (*conn, error) {
 	c := t.newConn(tc, h.tub, d.table)
 	c.features, c.incarnation, c.inbound = h.features, h.incarnation, inbound
@@ -100,8 +100,8 @@ func (t *Tub) adopt(tc *tls.Conn, h hello, d decision, inbound bool) (*conn, err
 	return c, nil
 }
 
-// install makes c the connection with its peer, for everyone who waits for one
-// that the peer opened; our own attempt learns of its success by itself. mu is
+// install makes c the connection with its peer. An inbound connection also completes
+// the attempt to dial the peer; an outbound one is the result of that attempt. mu is
 // held.
 func (t *Tub) install(c *conn) {
 	t.conns[c.peerID] = c
@@ -111,9 +111,9 @@ func (t *Tub) install(c *conn) {
 	}
 }
 
-// lastConnection is what this Tub says in its hello to target. It must be asked
-// before an attempt begins, while there is no connection: a hello that names a
-// connection which came up meanwhile would tell the master that we lost it.
+// lastConnection returns the value of last-connection for the hello to target. It must
+// be called before an attempt begins, while there is no connection: a hello that names a
+// connection made in the meantime would tell the master that this Tub has lost it.
 func (t *Tub) lastConnection(target TubID) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,34 +9,34 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// Errors a caller can branch on.
+// Errors on which a caller can branch, with errors.Is.
 var (
-	// ErrDeadReference: the connection a reference belongs to is gone, or went
-	// before the answer came. The peer may or may not have run the call. The
-	// error wraps what ended the connection.
+	// ErrDeadReference reports that the connection of a reference is lost, or was
+	// lost before the answer came. The peer may or may not have run the call. The
+	// error wraps the cause.
 	ErrDeadReference = errors.New("the connection to the other Tub is lost")
 
-	// ErrClosed: this Tub was closed.
+	// ErrClosed reports that this Tub is closed.
 	ErrClosed = errors.New("this Tub is closed")
 
-	// ErrNoLocation: a FURL was asked for before [Tub.SetLocation].
+	// ErrNoLocation reports that [Tub.SetLocation] was not called.
 	ErrNoLocation = errors.New("the Tub has no location")
 
-	// ErrNoHints: a FURL has no hint that this Tub could dial.
+	// ErrNoHints reports that a FURL has no hint that this Tub can dial.
 	ErrNoHints = errors.New("no usable connection hint")
 
-	// ErrWrongTub: the other end proved to be another Tub than the FURL names,
-	// or a furl file belongs to another Tub.
+	// ErrWrongTub reports that another Tub answered than the FURL names, or that a
+	// furl file belongs to another Tub.
 	ErrWrongTub = errors.New("wrong TubID")
 
-	// ErrWrongName: a furl file holds another name than the one asked for.
+	// ErrWrongName reports that a furl file holds another name than the given one.
 	ErrWrongName = errors.New("wrong name")
 
-	// ErrLimit is wrapped by errors that say which of [Limits] was exceeded.
+	// ErrLimit is wrapped by every error that reports an exceeded limit of [Limits].
 	ErrLimit = banana.ErrLimit
 )
 
-// Names of exception types that this package gives on the wire.
+// Names of the exception types that this package sends.
 const (
 	typeViolation = "foolscap.tokens.Violation"
 	typeKeyError  = "builtins.KeyError"
@@ -47,19 +47,18 @@ const (
 	typeException = "builtins.Exception"
 )
 
-// A Violation is a value that one of the two sides may not send or accept
-// here. It concerns one call; the connection stays usable. Violations found by
-// the peer arrive as a [*RemoteError].
+// A Violation reports a value that one of the two sides may not send or accept in
+// this place. It costs one call; the connection stays usable. A Violation that the
+// peer finds arrives as a [*RemoteError].
 type Violation = banana.Violation
 
 func violationf(format string, a ...any) *Violation {
 	return &Violation{Reason: fmt.Sprintf(format, a...)}
 }
 
-// A RemoteError is an exception in the peer, or an error of a method there.
-// Everything in it is the peer's claim. It is never errors.Is one of this
-// package's own errors, whatever it says; to branch on its type compare it
-// with [RemoteType]:
+// A RemoteError is an exception or an error that the peer reports. Its content is
+// the peer's claim. errors.Is never matches it with an error of this package; to
+// branch on its type, compare it with [RemoteType]:
 //
 //	if errors.Is(err, rpc.RemoteType("builtins.KeyError")) { … }
 type RemoteError struct {
@@ -69,6 +68,7 @@ type RemoteError struct {
 	Parents   []string // Type and its base classes, most derived first
 }
 
+// Error returns the type and the text, after the word "remote".
 func (e *RemoteError) Error() string {
 	if e.Text == "" {
 		return "remote " + e.Type
@@ -76,8 +76,7 @@ func (e *RemoteError) Error() string {
 	return "remote " + e.Type + ": " + e.Text
 }
 
-// Is reports whether target is a [RemoteType] that names e's type or one of
-// its parents.
+// Is reports whether target is a [RemoteType] of e.Type or of one of e.Parents.
 func (e *RemoteError) Is(target error) bool {
 	t, ok := target.(remoteType)
 	if !ok {
@@ -93,21 +92,23 @@ type remoteType string
 
 func (t remoteType) Error() string { return "remote " + string(t) }
 
-// RemoteType returns an error to compare a [*RemoteError] with.
+// RemoteType returns the target with which errors.Is recognizes a [*RemoteError] of
+// this type or of a type derived from it.
 func RemoteType(name string) error { return remoteType(name) }
 
-// A HiddenError stands for a [*RemoteError] whose type the caller does not
-// want to see, because [Config].ExposeRemoteExceptionTypes is false: so a peer
-// cannot steer the caller by the choice of an exception type. It wraps nothing.
+// A HiddenError replaces a [*RemoteError] if [Config].ExposeRemoteExceptionTypes is
+// false, so that a peer cannot influence the caller by the type of an exception. It
+// does not wrap the RemoteError.
 type HiddenError struct {
-	Remote *RemoteError // what arrived, to be shown
+	Remote *RemoteError // for display
 }
 
+// Error returns the text of e.Remote.
 func (e *HiddenError) Error() string { return "remote exception: " + e.Remote.Error() }
 
-// Errorf returns an error that a method may return to its caller under the
-// exception type pyType, "builtins.KeyError" for example. format and a are
-// those of [fmt.Errorf], %w included.
+// Errorf returns an error that reaches the caller of a method as an exception of
+// type pyType, "builtins.KeyError" for example. format and a are those of
+// [fmt.Errorf], including %w.
 func Errorf(pyType, format string, a ...any) error {
 	return &typedError{remote: pyType, err: fmt.Errorf(format, a...)}
 }
@@ -121,13 +122,13 @@ func (e *typedError) Error() string      { return e.err.Error() }
 func (e *typedError) Unwrap() error      { return e.err }
 func (e *typedError) RemoteType() string { return e.remote }
 
-// remoteTyper is an error that knows its type name on the wire.
+// remoteTyper is an error with a type name for the wire.
 type remoteTyper interface {
 	error
 	RemoteType() string
 }
 
-// deadError is ErrDeadReference with the reason.
+// deadError is ErrDeadReference with its cause.
 type deadError struct{ cause error }
 
 func (e *deadError) Error() string {

@@ -11,7 +11,7 @@ import (
 // failureOf returns err as an exception for the peer.
 func failureOf(err error) *RemoteError {
 	if e, ok := errors.AsType[*RemoteError](err); ok && e.Type != "" {
-		f := *e // passed on as it came
+		f := *e // passed on unchanged
 		if f.Traceback == "" {
 			f.Traceback = noTraceback
 		}
@@ -21,7 +21,7 @@ func failureOf(err error) *RemoteError {
 	if t, ok := errors.AsType[remoteTyper](err); ok {
 		f.Type = t.RemoteType()
 		if v, ok := t.(*Violation); ok {
-			// The original prints the arguments of its exception like this.
+			// The form in which the original prints the arguments of its exception.
 			f.Text = "Violation (" + v.Where + "): ('" + strings.ReplaceAll(v.Reason, "'", `\'`) + "',)"
 		}
 	}
@@ -32,8 +32,8 @@ func failureOf(err error) *RemoteError {
 	return f
 }
 
-// ownType names the exceptions that the original has for errors of this package
-// and of the network.
+// ownType returns the name of the original's exception for an error of this package
+// or of the network.
 func ownType(err error) string {
 	switch {
 	case errors.Is(err, ErrDeadReference):
@@ -51,8 +51,8 @@ func ownType(err error) string {
 	return typeException
 }
 
-// ancestors returns an exception type and its base classes. Those of classes
-// that are not known are those of a plain exception.
+// ancestors returns an exception type and its base classes. An unknown class is
+// taken for one derived from Exception.
 func ancestors(name string) []string {
 	chain := []string{name}
 	switch name {
@@ -71,8 +71,9 @@ func ancestors(name string) []string {
 	return append(chain, "builtins.BaseException", "builtins.object")
 }
 
-// Failure returns err as a value that can stand in arguments and results, as
-// exceptions in log events do. A [*RemoteError] stays what it is.
+// Failure returns err as a value for arguments and results, in the form that
+// exceptions in log events have. A [*RemoteError] keeps its type, text, traceback and
+// parents. The strings are cut to the lengths that the original accepts.
 func Failure(err error) *banana.Copyable {
 	f := failureOf(err)
 	parents := make([]any, len(f.Parents))

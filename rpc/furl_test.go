@@ -25,7 +25,7 @@ func TestParseFURL(t *testing.T) {
 		{"junk pb://" + someTub + "reserved@h:1/name\nmore", rpc.FURL{Tub: someTub, Hints: []string{"h:1"}, Name: "name"}},
 		{"pb://" + someTub + "@h:1/" + long, rpc.FURL{Tub: someTub, Hints: []string{"h:1"}, Name: long}},
 		{"pb://" + someTub + "@h:1/name \r\n", rpc.FURL{Tub: someTub, Hints: []string{"h:1"}, Name: "name"}},
-		{"pb://short@/n", rpc.FURL{}}, // digits must be base32, any number of them
+		{"pb://short@/n", rpc.FURL{}}, // base32 digits, of any number
 	} {
 		got, err := rpc.ParseFURL(tt.in)
 		if tt.want.IsZero() {
@@ -136,8 +136,7 @@ func TestRegisterFile(t *testing.T) {
 	}
 }
 
-// TestFURLFiles: a FURL in a comment is not taken for one, whatever else the
-// file holds.
+// TestFURLFiles: a FURL in a comment is ignored, whatever else the file holds.
 func TestFURLFiles(t *testing.T) {
 	a, b := "pb://"+strings.Repeat("a", 32)+"@tcp:127.0.0.1:1/first", "pb://"+strings.Repeat("b", 32)+"@tcp:127.0.0.1:2/second"
 	for _, tt := range []struct {

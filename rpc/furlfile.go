@@ -10,8 +10,8 @@ import (
 // ReadFURLFile returns the FURL in a file: its first line that begins with
 // pb://. Other lines are ignored, so a FURL in a comment is not taken for one.
 //
-// The error is that of reading the file, or wraps [ErrBadFURL]. It names the
-// file and does not show its content.
+// The error is that of reading the file, or wraps [ErrBadFURL]. It names the file
+// and does not show its content.
 //
 // Spec: flogfile.md section 7.
 func ReadFURLFile(file string) (FURL, error) {

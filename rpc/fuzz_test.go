@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// These targets are inside the package, because what they feed has no other
-// entrance than a negotiated connection.
+// These targets are inside the package, because their input normally arrives over a
+// negotiated connection only.
 
 // capturedBytes returns, for each connection and direction of the transcripts,
 // the blocks of its negotiation and the bytes after it.
@@ -60,8 +60,8 @@ func capturedBytes(t testing.TB) (blocks, streams [][]byte) {
 	return blocks, streams
 }
 
-// FuzzNegotiation: every block is understood or refused, and what is said about
-// it is itself a block.
+// FuzzNegotiation: every block is accepted or refused, and the answer to it is a valid
+// block.
 func FuzzNegotiation(f *testing.F) {
 	seeds, _ := capturedBytes(f)
 	for _, b := range seeds {
@@ -104,7 +104,7 @@ func FuzzNegotiation(f *testing.F) {
 	})
 }
 
-// FuzzFURL: what is a FURL prints as one that is the same.
+// FuzzFURL: parsing what a parsed FURL prints gives the same FURL.
 func FuzzFURL(f *testing.F) {
 	_, streams := capturedBytes(f)
 	seeds := 0
@@ -141,8 +141,8 @@ func FuzzFURL(f *testing.F) {
 	})
 }
 
-// script is a connection on which the peer says its lines and hangs up when
-// nothing more comes from us.
+// script is a connection on which the peer sends prepared bytes and closes when it has
+// received nothing more for a moment.
 type script struct {
 	in      []byte
 	written chan struct{} // holds a token while something was written
@@ -152,8 +152,8 @@ type script struct {
 
 func (s *script) Read(b []byte) (int, error) {
 	if len(s.in) == 0 {
-		// The end comes only after answers had time to be written, so that the
-		// whole of a call's way is met.
+		// Answers have time to be written before the end, so that the whole path of a
+		// call is exercised.
 		select {
 		case <-s.written:
 		case <-s.closed:
@@ -183,8 +183,8 @@ func (s *script) SetDeadline(time.Time) error        { return nil }
 func (s *script) SetReadDeadline(t time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(t time.Time) error { return nil }
 
-// FuzzBroker: whatever a peer sends after a negotiation, the connection ends
-// with its bytes, and nothing of it is left.
+// FuzzBroker: whatever a peer sends after the negotiation, the connection ends with its
+// bytes and leaves nothing behind.
 func FuzzBroker(f *testing.F) {
 	_, streams := capturedBytes(f)
 	for _, s := range streams {
@@ -259,7 +259,7 @@ func FuzzBroker(f *testing.F) {
 				t.Fatal("a call was never answered")
 			}
 		}
-		for busy := true; busy; runtime.Gosched() { // methods that end because of it
+		for busy := true; busy; runtime.Gosched() { // methods end with the connection
 			c.mu.Lock()
 			busy = c.t.writing || c.t.delivers || c.t.running > 0
 			c.mu.Unlock()
@@ -269,7 +269,7 @@ func FuzzBroker(f *testing.F) {
 			t.Errorf("left behind: %d connections, %d names", len(tub.all), len(tub.names))
 		}
 		tub.mu.Unlock()
-		for range 1000 { // timers and cleanups end by themselves, a moment later
+		for range 1000 { // timers and cleanups end a moment later
 			if runtime.NumGoroutine() <= settled+8+maxWaiting {
 				return
 			}
@@ -281,8 +281,8 @@ func FuzzBroker(f *testing.F) {
 
 type dialFunc = func(context.Context, string) (net.Conn, error)
 
-// TestNegotiationBlocks: what is said in the transcripts we would say in the
-// same bytes.
+// TestNegotiationBlocks: this package writes the blocks of the transcripts with the same
+// bytes.
 func TestNegotiationBlocks(t *testing.T) {
 	blocks, _ := capturedBytes(t)
 	kinds := map[string]int{}

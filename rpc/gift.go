@@ -8,16 +8,16 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// giftOut is a third Tub's object that we gave to the peer. It is kept until
-// the peer has its own reference, so that its owner does not forget it.
+// giftOut is a third Tub's object that was sent to the peer. The reference is kept
+// until the peer has its own, so that the owner does not drop the object.
 type giftOut struct {
 	id     uint64
 	count  int64
 	remote *Remote
 }
 
-// gift is a third Tub's object that the peer gave to us. It stands in values
-// until it is resolved.
+// gift is a third Tub's object that the peer has sent. It takes the place of the
+// Remote in values until it is resolved.
 type gift struct {
 	id   uint64
 	furl string
@@ -27,11 +27,11 @@ type gift struct {
 	err    error
 }
 
-// maxGifts is how many gifts of one connection are resolved at a time: each may
-// make us dial. It is taste.
+// maxGifts is the maximum number of gifts of one connection that are resolved at a
+// time: each may need a connection. It is a choice, not measured.
 const maxGifts = 64
 
-// receiveGift takes a gift, to be resolved when its message is complete.
+// receiveGift accepts a gift, which is resolved when its message is complete.
 func (c *conn) receiveGift(id uint64, furl string) (*gift, error) {
 	if !c.tub.cfg.AcceptGifts {
 		return nil, violationf("gifts are prohibited in this Tub")
@@ -45,7 +45,7 @@ func (c *conn) receiveGift(id uint64, furl string) (*gift, error) {
 	return &gift{id: id, furl: furl, done: make(chan struct{})}, nil
 }
 
-// resolve connects to the gift's owner, and tells the giver that it was done.
+// resolve connects to the gift's owner and acknowledges the gift.
 func (c *conn) resolve(g *gift) {
 	defer close(g.done)
 	defer c.giftDone(g)
@@ -59,7 +59,7 @@ func (c *conn) resolve(g *gift) {
 	g.remote, g.err = c.tub.Connect(ctx, f)
 }
 
-// giftDone tells the giver that we have no more need of its own reference.
+// giftDone acknowledges a gift: the peer need not keep its own reference any longer.
 func (c *conn) giftDone(g *gift) {
 	c.mu.Lock()
 	c.t.giftsIn--
@@ -81,7 +81,7 @@ func (c *conn) giftDone(g *gift) {
 	c.sendNow(m)
 }
 
-// decgift is what the peer tells when a gift of ours is resolved.
+// decgift handles the peer's acknowledgement of a gift.
 func (c *conn) decgift(id uint64, count int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,8 +110,8 @@ func (c *conn) await(gifts []*gift) error {
 	return nil
 }
 
-// unwrapping replaces gifts that are resolved by what they stand for, in
-// values that may be shared and cyclic. It is the set of what was visited.
+// unwrapping replaces resolved gifts by their Remotes, in values that may be shared
+// and cyclic. It is the set of the containers that were visited.
 type unwrapping map[slicePointer]bool
 
 type slicePointer struct {
@@ -139,7 +139,7 @@ func (w unwrapping) value(v any) any {
 	return v
 }
 
-// seen notes a container, and reports whether there is nothing to do in it.
+// seen notes a container and reports whether it is empty or was visited before.
 func (w unwrapping) seen(v any, n int) bool {
 	p := slicePointer{reflect.ValueOf(v).Pointer(), n}
 	if n == 0 || w[p] {

@@ -8,7 +8,7 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// party is a Tub with a target that can give and take gifts.
+// party is a Tub with a target that sends and receives gifts.
 func party(t *testing.T, kind string) rpc.FURL {
 	t.Helper()
 	if kind == "Python" {
@@ -21,8 +21,8 @@ func party(t *testing.T, kind string) rpc.FURL {
 	return register(t, server, obj, "target")
 }
 
-// TestGifts: alice gives bob a reference to carol's object, with each of them
-// ours or the original.
+// TestGifts: alice sends bob a reference to carol's object. Each of the three is a Tub of
+// this package or of the original.
 func TestGifts(t *testing.T) {
 	var names = [3]string{"alice", "bob", "carol"}
 	parties := map[string]rpc.FURL{}
@@ -54,8 +54,8 @@ func TestGifts(t *testing.T) {
 	}
 }
 
-// TestGiftRefused: gifts are off unless asked for, and a gift that cannot be
-// reached is an error of the call; the connection stays.
+// TestGiftRefused: gifts are refused by default, and a gift that cannot be resolved is an
+// error of its call; the connection stays.
 func TestGiftRefused(t *testing.T) {
 	carol := newServer(t, rpc.Config{})
 	furl := register(t, carol, newTarget(), "target")
@@ -90,12 +90,12 @@ func TestGiftRefused(t *testing.T) {
 	}
 }
 
-// TestGiftHoldsBack: a call with a gift that is not resolved yet holds back the
-// calls after it, and nothing else.
+// TestGiftHoldsBack: a call with an unresolved gift delays the calls after it, and
+// nothing else.
 func TestGiftHoldsBack(t *testing.T) {
 	carol := newServer(t, rpc.Config{})
 	gift := register(t, carol, newTarget(), "target")
-	// Bob reaches carol only when the test lets him.
+	// Bob's connection to carol waits for the test.
 	dial := make(chan struct{})
 	cfg := targetConfig()
 	cfg.Dialers = slowDialer(dial)
@@ -107,7 +107,7 @@ func TestGiftHoldsBack(t *testing.T) {
 
 	introduced := bob.Start("introduce", rpc.Pos(given))
 	said := bob.Start("say", rpc.Pos("after"))
-	// The broker itself is not held back: a second name can be looked up.
+	// Calls of the broker are not delayed: a second name can be looked up.
 	if _, err := alice.Connect(within(t), register(t, bobTub, newTarget(), "other")); err != nil {
 		t.Fatal(err)
 	}

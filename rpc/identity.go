@@ -24,7 +24,7 @@ import (
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// tubIDOf returns the TubID of a certificate. SHA-1 is the protocol's choice:
+// tubIDOf returns the TubID of a certificate. The protocol demands SHA-1:
 // foolscap-wire.md section 1.1.
 func tubIDOf(certificate []byte) TubID {
 	sum := sha1.Sum(certificate)
@@ -51,8 +51,8 @@ type identity struct {
 	id   TubID
 }
 
-// loadIdentity reads the key file, or makes it if it does not exist. An empty
-// name makes an identity without a file.
+// loadIdentity reads the key file, or creates it if it does not exist. Without a
+// file it makes an identity for this Tub.
 func loadIdentity(file string) (identity, error) {
 	if file == "" {
 		text, err := newKeyFile()
@@ -75,8 +75,8 @@ func loadIdentity(file string) (identity, error) {
 	return ident, nil
 }
 
-// parseIdentity takes the blocks in any order. The certificate's bytes stay as
-// they are: the TubID is their hash.
+// parseIdentity accepts the blocks in any order. It keeps the bytes of the
+// certificate unchanged: the TubID is their hash.
 func parseIdentity(text []byte) (identity, error) {
 	cert, err := tls.X509KeyPair(text, text)
 	if err != nil {
@@ -87,17 +87,16 @@ func parseIdentity(text []byte) (identity, error) {
 
 // newKeyFile makes a key and a self-signed certificate for it.
 //
-// P-256 rather than the original's RSA 2048: it is made a thousand times faster
-// and signs thirty times faster, and the original was tried with it in every
-// role. There is no extended key usage, which the original would check, and the
-// dates are as wide as they can be, for nobody may stop trusting a Tub because
-// of its age.
+// The key is P-256, where the original uses RSA 2048: it is generated a thousand
+// times faster and signs thirty times faster, and it was tested with the original in
+// every role. There is no extended key usage, which the original would check. The
+// dates are as wide as possible, because a Tub's identity does not expire.
 func newKeyFile() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	name := pkix.Name{CommonName: "newpb_thingy"} // as the original's
+	name := pkix.Name{CommonName: "newpb_thingy"} // the name that the original uses
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      name,

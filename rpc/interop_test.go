@@ -13,8 +13,8 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// newTubBeside returns a Tub whose TubID is greater than other, so that it will
-// be the master, or less.
+// newTubBeside returns a Tub whose TubID is greater than other, which makes it the
+// master, or less.
 func newTubBeside(t testing.TB, cfg rpc.Config, other rpc.TubID, greater bool) *rpc.Tub {
 	t.Helper()
 	for {
@@ -30,7 +30,7 @@ func newTubBeside(t testing.TB, cfg rpc.Config, other rpc.TubID, greater bool) *
 	}
 }
 
-// servers are the two kinds of Tub that offer a target.
+// servers runs f against the two kinds of Tubs that offer a target.
 func servers(t *testing.T, f func(t *testing.T, furl rpc.FURL)) {
 	t.Run("Go", func(t *testing.T) {
 		server := newServer(t, targetConfig())
@@ -42,7 +42,7 @@ func servers(t *testing.T, f func(t *testing.T, furl rpc.FURL)) {
 	})
 }
 
-// TestInterop is the table, from a Go client's side.
+// TestInterop runs the interop table with a Go client.
 func TestInterop(t *testing.T) {
 	servers(t, func(t *testing.T, furl rpc.FURL) {
 		for _, master := range []bool{true, false} {
@@ -151,14 +151,14 @@ func testViolations(t *testing.T, r *rpc.Remote) {
 	if _, ok := errors.AsType[*rpc.Violation](err); ok {
 		t.Error("a Violation the peer reports counts as one of ours")
 	}
-	// What cannot be sent is found before anything is.
+	// A value that cannot be sent is found before anything is sent.
 	for _, v := range []any{make(chan int), func() {}, []any{1, make(chan int)}, rpc.Missing} {
 		err := r.Call(within(t), "echo", rpc.Pos(v), nil)
 		if _, ok := errors.AsType[*rpc.Violation](err); !ok {
 			t.Errorf("sending a %T: %v, want a Violation", v, err)
 		}
 	}
-	// What does not fit the reply.
+	// Answers that do not fit the reply.
 	var n int8
 	if err := r.Call(within(t), "echo", rpc.Pos(1000), &n); err == nil {
 		t.Error("1000 was stored in an int8")
@@ -168,7 +168,7 @@ func testViolations(t *testing.T, r *rpc.Remote) {
 	if _, ok := errors.AsType[*rpc.Violation](err); !ok {
 		t.Errorf("text into a struct: %v, want a Violation", err)
 	}
-	// References still work after all that: what is shared is still shared.
+	// Afterwards references still work: shared values are still shared.
 	testSharing(t, r)
 }
 
@@ -246,7 +246,7 @@ func testCallbacks(t *testing.T, r *rpc.Remote) {
 	if v := call(t, r, "call_back", mine, "add", 3, 4); v != int64(7) {
 		t.Errorf("call_back = %v", v)
 	}
-	// There, here, and there again.
+	// From the peer, to this side, and back again.
 	if v := call(t, r, "call_back", mine, "echo", []any{int64(1), "x"}); !banana2(v) {
 		t.Errorf("call_back = %v", v)
 	}
@@ -254,7 +254,7 @@ func testCallbacks(t *testing.T, r *rpc.Remote) {
 	if err == nil || !strings.Contains(err.Error(), "from afar") {
 		t.Errorf("an exception through two Tubs: %v", err)
 	}
-	// A function of ours, called by its number alone.
+	// A Function, which is called by its number only.
 	f := &rpc.Function{F: echo}
 	if v := call(t, r, "call_function", f, 5); v != int64(5) {
 		t.Errorf("call_function = %v", v)
@@ -307,7 +307,7 @@ func testInterfaces(t *testing.T, r *rpc.Remote) {
 			t.Errorf("%s%v: %v, want a Violation with %q", tt.method, tt.args, err, tt.want)
 		}
 	}
-	// The result breaks the declaration: its owner finds it first.
+	// A result that violates the declaration: the callee finds it first.
 	err := a.Call(within(t), "wrong", rpc.Args{}, nil)
 	if !errors.Is(err, rpc.RemoteType("foolscap.tokens.Violation")) {
 		t.Errorf("wrong: %v", err)
@@ -315,8 +315,8 @@ func testInterfaces(t *testing.T, r *rpc.Remote) {
 	testSharing(t, r)
 }
 
-// testOrder: calls start in the order they were sent, and an answer that is not
-// there yet does not keep those of later calls.
+// testOrder: calls start in the order in which they were sent, and a missing answer does
+// not delay the answers of later calls.
 func testOrder(t *testing.T, r *rpc.Remote) {
 	slow := r.Start("later", rpc.Pos(0.3, "slow"))
 	var pending []*rpc.Pending
@@ -345,12 +345,12 @@ func testOrder(t *testing.T, r *rpc.Remote) {
 	}
 }
 
-// testLarge: large messages both ways, while others are answered.
+// testLarge: large messages in both directions, while other calls are answered.
 func testLarge(t *testing.T, r *rpc.Remote) {
 	large := make([]byte, 4<<20)
 	many := make([]any, 2000)
 	if raceEnabled {
-		large, many = large[:1<<20], many[:500] // each byte takes ten times as long then
+		large, many = large[:1<<20], many[:500] // the race detector makes each byte ten times slower
 	}
 	for i := range large {
 		large[i] = byte(i * 7)
@@ -372,7 +372,7 @@ func testLarge(t *testing.T, r *rpc.Remote) {
 	}
 }
 
-// TestInteropFromPython is the table, from a Python client's side.
+// TestInteropFromPython runs the interop table with a Python client.
 func TestInteropFromPython(t *testing.T) {
 	server := newServer(t, targetConfig())
 	f := register(t, server, newTarget(), "target")

@@ -18,14 +18,14 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// TestDisconnectDuringCall: whoever goes, and whoever is whose peer, the call
-// fails with ErrDeadReference and the connection's contexts end.
+// TestDisconnectDuringCall: whichever side disconnects, the call fails with
+// ErrDeadReference and the contexts of the connection end.
 func TestDisconnectDuringCall(t *testing.T) {
 	t.Run("a Go server goes", func(t *testing.T) {
 		server := newServer(t, rpc.Config{})
 		r := connect(t, newTub(t, rpc.Config{}), register(t, server, newTarget(), ""))
 		p := r.Start("never", rpc.Args{})
-		call(t, r, "echo", 1) // so never is running
+		call(t, r, "echo", 1) // so the method never is running
 		server.Close()
 		dead(t, r, p)
 	})
@@ -90,7 +90,7 @@ func TestDisconnectDuringCall(t *testing.T) {
 	})
 }
 
-// dead checks that a reference and a call that waits are dead.
+// dead checks that a reference and a pending call fail.
 func dead(t *testing.T, r *rpc.Remote, p *rpc.Pending) {
 	t.Helper()
 	if err := p.Result(nil); !errors.Is(err, rpc.ErrDeadReference) {
@@ -113,8 +113,8 @@ func dead(t *testing.T, r *rpc.Remote, p *rpc.Pending) {
 	r.Release() // harmless
 }
 
-// TestKeepConnected: to a Go server and a Python server that go away and come
-// back under the same FURL.
+// TestKeepConnected: to a Go server and a Python server that are stopped and started
+// again with the same FURL.
 func TestKeepConnected(t *testing.T) {
 	key, _ := keyFile(t, "", true)
 	var server *rpc.Tub
@@ -173,8 +173,8 @@ func cmpOr(a, b string) string {
 	return b
 }
 
-// TestPythonReconnects: the original's reconnector finds us again, and ours a
-// Python server that was killed.
+// TestPythonReconnects: the original's reconnector finds a restarted Go server, and our
+// Reconnector finds a Python server that was killed.
 func TestPythonReconnects(t *testing.T) {
 	key, id := keyFile(t, "", true)
 	var served atomic.Int32
@@ -210,11 +210,11 @@ run(setup)
 	}
 }
 
-// TestReconnectDelays: the delays grow as the original's do, Reset starts them
-// anew, and the status says what goes on.
+// TestReconnectDelays: the delays grow as in the original, Reset restarts them, and
+// Status reports the state.
 func TestReconnectDelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex // the race detector does not know the bubble's order
+		var mu sync.Mutex // the race detector does not know the order of the bubble
 		var tried []time.Time
 		attempts := func() int { mu.Lock(); defer mu.Unlock(); return len(tried) }
 		refuse := errors.New("refused by the test")
@@ -267,8 +267,8 @@ func TestReconnectDelays(t *testing.T) {
 	})
 }
 
-// TestKeepalive: a silent peer is pinged, and dropped if so configured; one
-// that answers stays. The clock is the bubble's.
+// TestKeepalive: a silent peer is pinged, and dropped if the Config says so; a peer that
+// answers stays connected. The clock is that of a bubble.
 func TestKeepalive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tub, err := rpc.NewTub(rpc.Config{KeepaliveTimeout: 2 * time.Second, DisconnectTimeout: 5 * time.Second})
@@ -308,8 +308,8 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
-// TestKeepalivePaused: a peer that is not read, because its calls wait for a
-// method, is not taken for silent; when it is read again its silence counts.
+// TestKeepalivePaused: a peer that is not read because its calls wait for a method does
+// not count as silent; when it is read again its silence counts.
 func TestKeepalivePaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := slowOverPipe(t, rpc.Config{KeepaliveTimeout: -1}, rpc.Config{
@@ -331,7 +331,7 @@ func TestKeepalivePaused(t *testing.T) {
 	})
 }
 
-// TestPingDuringCall: a ping is answered at once, whatever method runs.
+// TestPingDuringCall: a ping is answered at once while a method runs.
 func TestPingDuringCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := slowOverPipe(t, rpc.Config{KeepaliveTimeout: time.Minute, DisconnectTimeout: time.Minute + time.Millisecond}, rpc.Config{})
@@ -341,11 +341,11 @@ func TestPingDuringCall(t *testing.T) {
 	})
 }
 
-// slowOverPipe returns a reference to an object, in a bubble, whose method slow
-// takes an hour.
+// slowOverPipe returns a reference, in a bubble, to an object whose method slow takes an
+// hour.
 func slowOverPipe(t *testing.T, clientConfig, serverConfig rpc.Config) *rpc.Remote {
 	t.Helper()
-	// What the collector finds of a Tub in a bubble it would clean up from outside.
+	// The garbage collector would run cleanups of a bubble's Tub outside of the bubble.
 	percent := debug.SetGCPercent(-1)
 	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	ln := make(pipes)
@@ -358,8 +358,8 @@ func slowOverPipe(t *testing.T, clientConfig, serverConfig rpc.Config) *rpc.Remo
 	return connect(t, client, register(t, server, &rpc.Methods{Map: methods{"slow": slow}}, ""))
 }
 
-// pipes is a listener whose connections need no socket, which would stop the
-// bubble's clock.
+// pipes is a listener whose connections are pipes: waiting for a socket would stop the
+// clock of the bubble.
 type pipes chan net.Conn
 
 func (p pipes) dial(ctx context.Context) (net.Conn, error) {
@@ -382,8 +382,8 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// queued is one end of a pipe whose writes do not wait for the other end, which
-// may be writing too.
+// queued is one end of a pipe whose writes do not wait for the other end, which may be
+// writing too.
 type queued struct {
 	net.Conn
 	out    chan []byte
@@ -415,7 +415,7 @@ func (q *queued) Write(b []byte) (int, error) {
 	}
 }
 
-// What is queued is written whenever the other end reads.
+// Queued bytes are written when the other end reads.
 func (q *queued) SetWriteDeadline(time.Time) error { return nil }
 func (q *queued) SetDeadline(t time.Time) error    { return q.SetReadDeadline(t) }
 
@@ -424,7 +424,7 @@ func (q *queued) Close() error {
 	return q.Conn.Close()
 }
 
-// TestNegotiationTimeout: who opens a connection and says nothing loses it.
+// TestNegotiationTimeout: a connection on which the peer sends nothing is closed.
 func TestNegotiationTimeout(t *testing.T) {
 	server := newServer(t, rpc.Config{NegotiationTimeout: 50 * time.Millisecond})
 	f := register(t, server, newTarget(), "")
@@ -434,7 +434,7 @@ func TestNegotiationTimeout(t *testing.T) {
 	}
 }
 
-// TestShutdown: answers in flight get out, and methods that run may finish.
+// TestShutdown: pending answers are sent, and running methods may finish.
 func TestShutdown(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	release := make(chan struct{})
@@ -470,17 +470,17 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestNobodyLeft: a thousand connections to one Tub, all of which make calls,
-// all dropped: goroutines and memory are back where they were.
+// TestNobodyLeft: after a thousand connections to one Tub that made calls and were
+// dropped, goroutines and memory are back at their earlier level.
 func TestNobodyLeft(t *testing.T) {
 	n := 1000
 	if raceEnabled {
-		n = 100 // each key and handshake takes ten times as long then
+		n = 100 // the race detector makes each key and handshake ten times slower
 	}
 	ctx := within(t)
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
-	// A first one, so that what is made once is made.
+	// The first one, so that everything that is made once exists.
 	warm := newTub(t, rpc.Config{})
 	connect(t, warm, f)
 	warm.Close()
@@ -542,7 +542,7 @@ func TestNobodyLeft(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if got := runtime.NumGoroutine(); got > goroutines+10 { // some workers wait for more
+	if got := runtime.NumGoroutine(); got > goroutines+10 { // some workers are idle
 		buf := make([]byte, 1<<16)
 		t.Errorf("%d goroutines, at the start %d:\n%s", got, goroutines, buf[:runtime.Stack(buf, true)])
 	}

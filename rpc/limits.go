@@ -2,19 +2,19 @@ package rpc
 
 import "cmp"
 
-// Limits bound what a peer may make us do and keep. A zero field means its
-// default. They are wide: a 64 MiB answer and a FURL of any length pass.
+// Limits bound what a peer can make a Tub do and keep. A zero field means its
+// default. The defaults are wide: an answer of 64 MiB passes.
 type Limits struct {
 	Token    int64 // bytes of one string or number; default 128 MiB; a longer one is a Violation
 	Message  int64 // bytes of one call or answer; default 256 MiB; a longer one ends the connection
 	Values   int   // values in one call or answer; default 4 Mi; more is a Violation
 	Depth    int   // nesting of sequences; default 1000; deeper is a Violation
-	Exports  int   // our objects one peer may hold references to; default 64 Ki
-	Imports  int   // references one peer may give us; default 64 Ki; more ends the connection
+	Exports  int   // objects of this Tub to which one peer may hold references; default 64 Ki; more is a Violation
+	Imports  int   // references that one peer may send; default 64 Ki; more is a Violation
 	Calls    int   // methods of one connection that run at once after Call.Go; default 1024; the next call waits
-	Pause    int64 // bytes of calls that wait for delivery at which reading stops; default 4 MiB
-	Backlog  int64 // bytes of calls that wait for delivery that end the connection; default 80 MiB
-	Queue    int64 // bytes that wait to be written at which sending waits; default 80 MiB
+	Pause    int64 // bytes of calls waiting to run; default 4 MiB; beyond it reading stops
+	Backlog  int64 // bytes of calls waiting to run; default 80 MiB; more ends the connection
+	Queue    int64 // bytes waiting to be written; default 80 MiB; beyond it sending blocks
 	PerAddr  int   // inbound connections from one address; default 4096; more are closed at once
 	Conns    int   // connections in all; default 16384; more are closed at once
 	Incoming int   // inbound connections being negotiated; default 1024; more are closed at once

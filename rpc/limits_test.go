@@ -16,8 +16,8 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// TestPause: a peer that sends calls faster than they are run is not read
-// faster; nothing is lost and the connection stays.
+// TestPause: the calls of a peer are not read faster than they run; nothing is lost and the
+// connection stays.
 func TestPause(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Pause: 256 << 10, Backlog: 2 << 20}})
 	gate := make(chan struct{})
@@ -52,7 +52,7 @@ func TestCloseUnread(t *testing.T) {
 	f := register(t, server, &rpc.Methods{Map: methods{"wait": func(*rpc.Call) (any, error) { <-release; return nil, nil }}}, "")
 	client := newTub(t, rpc.Config{})
 	r := connect(t, client, f)
-	for _, size := range []int{0, 2 << 10, 64 << 20} { // one runs, one fills the queue, one is left in the sockets
+	for _, size := range []int{0, 2 << 10, 64 << 20} { // one runs, one fills the queue, one stays in the sockets
 		if err := r.Send("wait", rpc.Pos(make([]byte, size))); err != nil {
 			t.Fatal(err)
 		}
@@ -64,8 +64,8 @@ func TestCloseUnread(t *testing.T) {
 	}
 }
 
-// TestPauseLetsAnswersThrough: a method that calls back to its caller gets its
-// answer, even if more calls than are read otherwise stand before it.
+// TestPauseLetsAnswersThrough: a method that calls back to its caller gets its answer, even
+// if more calls than Limits.Pause precede it.
 func TestPauseLetsAnswersThrough(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Pause: 64 << 10}})
 	burst := make(chan struct{})
@@ -93,8 +93,8 @@ func TestPauseLetsAnswersThrough(t *testing.T) {
 	}
 }
 
-// TestBacklog: a peer that fills what is read while a method waits for its
-// answer loses the connection, and others do not notice.
+// TestBacklog: a peer that exceeds Limits.Backlog while a method waits for its answer loses
+// the connection, and other connections are not affected.
 func TestBacklog(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Pause: 64 << 10, Backlog: 1 << 20}})
 	f := register(t, server, &rpc.Methods{Map: methods{
@@ -131,7 +131,7 @@ func TestConnectionLimits(t *testing.T) {
 	call(t, ra, "echo", 1)
 	call(t, rb, "echo", 1)
 	a.Close()
-	for { // the place is free again, as soon as the server has seen the end
+	for { // a connection is possible again when the server has seen the end
 		if _, err := newTub(t, rpc.Config{}).Connect(within(t), f); err == nil {
 			break
 		}
@@ -139,7 +139,7 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// TestMessageLimits: what is too large is refused or ends that connection.
+// TestMessageLimits: a message that is too large is refused or ends its connection.
 func TestMessageLimits(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Token: 1 << 20, Message: 4 << 20, Values: 10000, Depth: 50, Imports: 20, Exports: 20}})
 	obj := newTarget()
@@ -184,7 +184,7 @@ func TestMessageLimits(t *testing.T) {
 	call(t, other, "echo", 1)
 }
 
-// TestWide: the defaults let pass what the original's users need.
+// TestWide: the default limits suffice for the original's users.
 func TestWide(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), strings.Repeat("n", 100_000))
@@ -199,7 +199,7 @@ func TestWide(t *testing.T) {
 	}
 }
 
-// TestCallsLimit: so many methods run at once; the next call waits.
+// TestCallsLimit: at most Limits.Calls methods run at once; the next call waits.
 func TestCallsLimit(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Calls: 3}})
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -219,7 +219,7 @@ func TestCallsLimit(t *testing.T) {
 	for range 20 {
 		all = append(all, r.Start("run", rpc.Args{}))
 	}
-	for range 3 { // so many do run at once
+	for range 3 { // this many run at once
 		<-entered
 	}
 	for range 17 {
@@ -236,8 +236,8 @@ func TestCallsLimit(t *testing.T) {
 	}
 }
 
-// TestQueueFull: who sends more than the peer reads waits until his context
-// ends, and the connection is as it was.
+// TestQueueFull: sending more than the peer reads blocks until the context ends, and the
+// connection is not affected.
 func TestQueueFull(t *testing.T) {
 	server := newServer(t, rpc.Config{Limits: rpc.Limits{Pause: 1 << 10}})
 	gate := make(chan struct{})
@@ -262,8 +262,8 @@ func TestQueueFull(t *testing.T) {
 	call(t, r, "take", 1)
 }
 
-// TestGarbage: bytes that are not the protocol, before, during and after the
-// negotiation, are answered and end that connection only.
+// TestGarbage: bytes that are not the protocol, before, during and after the negotiation,
+// get an answer and end that connection only.
 func TestGarbage(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
@@ -287,11 +287,11 @@ func TestGarbage(t *testing.T) {
 		{"an unknown token", "\x8b", "unknown token"},
 		{"no sequence", "\x05\x81", "top-level must be OPEN"},
 		{"a long header", strings.Repeat("\x01", 100), "limited to 64 bytes"},
-		{"a bad call", "\x00\x88\x0b\x87\x03\x82abc\x00\x89", "where a request id must be"},
+		{"a bad call", "\x00\x88\x0b\x87\x03\x82abc\x00\x89", "where a request id is expected"},
 		{"lost sync", "\x00\x88\x0b\x87\x01\x81\x00\x81\x01\x82x\x01\x88\x0c\x87\x00\x81\x07\x89", "lost sync"},
 	} {
 		r := dialRaw(t, f, cert, id)
-		r.hello(fmt.Sprintf("0123456789abcde%d", i), "none 0") // another each time, so that it is no duplicate
+		r.hello(fmt.Sprintf("0123456789abcde%d", i), "none 0") // a new one each time, so that it is not a duplicate
 		r.block()
 		r.send(tt.in)
 		if got := r.rest(); !strings.Contains(got, "\x8d") || !strings.Contains(got, tt.want) {
@@ -301,8 +301,8 @@ func TestGarbage(t *testing.T) {
 	call(t, other, "echo", 1)
 }
 
-// TestReferenceCounts: objects sent and released by both sides at once, as fast
-// as they can, are never taken for others or lost.
+// TestReferenceCounts: objects that both sides send and release at the same time, as fast
+// as possible, are not lost or confused.
 func TestReferenceCounts(t *testing.T) {
 	server := newServer(t, targetConfig())
 	objects := make([]rpc.Object, 5)
@@ -332,7 +332,7 @@ func TestReferenceCounts(t *testing.T) {
 				is := r.Start("is", rpc.Pos(i, o))
 				if n%3 != 0 {
 					o.Release()
-				} // else it is left to the collector
+				} // otherwise the garbage collector releases it
 				if n%50 == 0 {
 					runtime.GC()
 				}
@@ -347,8 +347,8 @@ func TestReferenceCounts(t *testing.T) {
 	workers.Wait()
 }
 
-// TestStartInto: an answer that fits takes the memory it is given, another one
-// its own, and the bytes are right either way.
+// TestStartInto: an answer that fits uses the given memory, another one its own, and the
+// bytes are right in both cases.
 func TestStartInto(t *testing.T) {
 	f := register(t, newServer(t, rpc.Config{}), &rpc.Methods{Map: methods{"echo": echo}}, "")
 	r := connect(t, newTub(t, rpc.Config{}), f)
@@ -377,8 +377,8 @@ func TestStartInto(t *testing.T) {
 	}
 }
 
-// TestBorrow: a Borrower's byte strings are whole while its method runs and in
-// its answer, however many calls share their memory.
+// TestBorrow: the byte strings of a Borrower are intact while its method runs and in its
+// answer, however many calls share the memory.
 func TestBorrow(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, &rpc.Methods{Borrow: true, Map: methods{

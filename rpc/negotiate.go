@@ -15,13 +15,14 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// A NegotiationError says why two Tubs did not come to a connection.
+// A NegotiationError reports why two Tubs could not establish a connection.
 type NegotiationError struct {
 	Text   string
-	Remote bool // Text is what the peer said
-	Err    error
+	Remote bool  // Text comes from the peer
+	Err    error // ErrWrongTub, or nil
 }
 
+// Error returns the text, quoted if it comes from the peer.
 func (e *NegotiationError) Error() string {
 	if e.Remote {
 		return fmt.Sprintf("rpc: the peer refused: %q", e.Text)
@@ -29,6 +30,7 @@ func (e *NegotiationError) Error() string {
 	return "rpc: negotiation: " + e.Text
 }
 
+// Unwrap returns e.Err.
 func (e *NegotiationError) Unwrap() error { return e.Err }
 
 func refusal(format string, a ...any) error {
@@ -43,14 +45,14 @@ const (
 	tableHash     = "bb33" // of vocabulary table 1; foolscap-wire.md section 2.6
 )
 
-// isDuplicate reports whether the peer refused because it has a connection
-// with us already.
+// isDuplicate reports whether the peer refused because it already has a connection
+// with this Tub.
 func isDuplicate(err error) bool {
 	e, ok := errors.AsType[*NegotiationError](err)
 	return ok && e.Remote && e.Text == textDuplicate
 }
 
-// blocks reads negotiation blocks: lines ended by CRLF, closed by an empty one.
+// blocks reads negotiation blocks: lines ended by CRLF, followed by an empty line.
 type blocks struct {
 	r    io.Reader
 	rest []byte // read and not yet used
@@ -100,7 +102,7 @@ func parseHeaders(block []byte) (headers, error) {
 	return h, nil
 }
 
-// numbers returns the two numbers of a range.
+// numbers returns the two numbers in the value of key.
 func (h headers) numbers(key string) (lo, hi int, ok bool) {
 	a, b, found := strings.Cut(h[key], " ")
 	lo, err := strconv.Atoi(a)
@@ -108,16 +110,17 @@ func (h headers) numbers(key string) (lo, hi int, ok bool) {
 	return lo, hi, found && err == nil && err2 == nil
 }
 
-// hello is what a peer says about itself, checked.
+// hello is the checked content of a hello block.
 type hello struct {
 	tub         TubID
-	incarnation string // "" if it did not say
-	last        string // the value of last-connection; "" if it did not say
-	table       int    // highest vocabulary table it knows
+	incarnation string // "" if absent
+	last        string // the value of last-connection; "" if absent
+	table       int    // the highest vocabulary table of the peer
 	features    string
 }
 
-// parseHello checks a hello block against the TubID that the peer's key proves.
+// parseHello parses a hello block and checks it against the TubID that the peer has
+// proved.
 func parseHello(block []byte, proved TubID) (hello, error) {
 	h, err := parseHeaders(block)
 	if err != nil {
@@ -147,9 +150,9 @@ func parseHello(block []byte, proved TubID) (hello, error) {
 	return p, nil
 }
 
-// decision is what the master decided.
+// decision is the content of the master's decision block.
 type decision struct {
-	current string // the value of current-connection; "" if it did not say
+	current string // the value of current-connection; "" if absent
 	table   int
 }
 
@@ -180,17 +183,17 @@ func parseDecision(block []byte) (decision, error) {
 	return d, nil
 }
 
-// block joins lines to a block.
+// block makes a block of lines.
 func block(lines ...string) []byte {
 	return []byte(strings.Join(lines, "\r\n") + "\r\n\r\n")
 }
 
-// request is the first block of the initiator.
+// request returns the first block of the initiator.
 func request(target TubID, host string) []byte {
 	return block("GET /id/"+string(target)+" HTTP/1.1", "Host: "+host, "Upgrade: TLS/1.0", "Connection: Upgrade")
 }
 
-// parseRequest returns the TubID a listener is asked for.
+// parseRequest returns the TubID for which an initiator asks.
 func parseRequest(block []byte) (TubID, error) {
 	line, _, _ := strings.Cut(string(block), "\r\n")
 	f := strings.Fields(line)
@@ -216,8 +219,8 @@ func parseResponse(block []byte) error {
 	return &NegotiationError{Text: text[:min(len(text), 200)], Remote: true}
 }
 
-// helloBlock is what this Tub says about itself. last is the value of
-// last-connection, "" on the listening side.
+// helloBlock returns this Tub's hello. last is the value of last-connection, "" on the
+// listening side.
 func (t *Tub) helloBlock(last string) []byte {
 	lines := []string{"banana-negotiation-range: 3 3"}
 	if t.cfg.Features != "" {
@@ -241,8 +244,8 @@ func decisionBlock(incarnation string, seq uint64, table int) []byte {
 		"initial-vocab-table-index: "+index)
 }
 
-// errorBlock tells the peer why there will be no connection. What is none of
-// its business is told as the original tells it.
+// errorBlock returns the block that tells the peer why there is no connection. Like the
+// original, it gives details only of errors in the negotiation itself.
 func errorBlock(err error) []byte {
 	text := textInternal
 	if e, ok := errors.AsType[*NegotiationError](err); ok && !e.Remote && e.Err == nil {
@@ -251,8 +254,8 @@ func errorBlock(err error) []byte {
 	return block("banana-decision-version: 1", "error: "+text)
 }
 
-// errorToken is errorBlock for a slave that has accepted the hello: its master
-// speaks banana by then.
+// errorToken is errorBlock for a slave that has accepted the hello: the master already
+// expects banana tokens.
 func errorToken(err error) []byte { return banana.AppendError(nil, err.Error()) }
 
 func (t *Tub) tlsConfig() *tls.Config {
@@ -262,12 +265,13 @@ func (t *Tub) tlsConfig() *tls.Config {
 		InsecureSkipVerify:     true, // the TubID is compared instead: foolscap-wire.md section 2.3
 		MinVersion:             tls.VersionTLS12,
 		SessionTicketsDisabled: true,
-		// Small first records would make a round trip of many writes out of one.
+		// Small first records would split a small message into several writes.
 		DynamicRecordSizingDisabled: true,
 	}
 }
 
-// provedID returns the TubID of the certificate whose key the peer has proved.
+// provedID returns the TubID of the certificate for which the peer has proved that it
+// has the key.
 func provedID(tc *tls.Conn) (TubID, error) {
 	certs := tc.ConnectionState().PeerCertificates
 	if len(certs) == 0 {
@@ -276,9 +280,8 @@ func provedID(tc *tls.Conn) (TubID, error) {
 	return tubIDOf(certs[0].Raw), nil
 }
 
-// initiate negotiates on a connection this Tub opened to reach target. last is
-// what it says of the last connection. It owns raw, also when it fails; ctx is
-// the attempt's.
+// initiate negotiates on a connection that this Tub opened to target. last is the value
+// of last-connection. It owns raw, also when it fails. ctx is that of the attempt.
 func (t *Tub) initiate(ctx context.Context, raw net.Conn, host string, target TubID, last string) (*conn, error) {
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
@@ -312,17 +315,16 @@ func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, last string, s
 	}
 	proved, err := provedID(tc)
 	if err == nil && proved != target {
-		err = &NegotiationError{Text: fmt.Sprintf("Tub %s answers where %s was expected", proved, target), Err: ErrWrongTub}
+		err = &NegotiationError{Text: fmt.Sprintf("Tub %s answered, want %s", proved, target), Err: ErrWrongTub}
 	}
 	if err != nil {
-		tc.Write(errorBlock(err)) // whether it arrives matters to nobody
+		tc.Write(errorBlock(err)) // it need not arrive
 		return nil, err
 	}
 	return t.agree(tc, under, proved, last, stop)
 }
 
-// accept negotiates on a connection that was opened to this Tub. It owns raw,
-// also when it fails.
+// accept negotiates on an inbound connection. It owns raw, also when it fails.
 func (t *Tub) accept(raw net.Conn) error {
 	raw.SetDeadline(time.Now().Add(t.cfg.NegotiationTimeout))
 	err := t.acceptOn(raw)
@@ -373,10 +375,9 @@ func refuse(raw net.Conn, text string) {
 	raw.Write(block("HTTP/1.1 500 Internal Server Error: " + text))
 }
 
-// agree exchanges hellos and the decision, and starts the connection. last is
-// what the initiator says of the last connection. stop takes the connection
-// out of the hands of whoever may cancel the negotiation; if it says false, it
-// has been cancelled.
+// agree exchanges hellos and the decision, and starts the connection. last is the value
+// of last-connection, "" on the listening side. stop ends the possibility to cancel the
+// negotiation; it returns false if the negotiation was cancelled before.
 func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop func() bool) (*conn, error) {
 	inbound := last == ""
 	if _, err := tc.Write(t.helloBlock(last)); err != nil {
@@ -392,8 +393,8 @@ func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop
 		return nil, err
 	}
 	if first != nil {
-		// The decision is written alone, so that it is a TLS record of its own;
-		// calls that are made meanwhile are queued. foolscap-wire.md section 2.
+		// The decision must be a TLS record of its own; calls made in the meantime are
+		// queued. foolscap-wire.md section 2.
 		tc.SetDeadline(time.Now().Add(writeStall))
 		if _, err := tc.Write(first); err != nil {
 			c.shutdown(err)
@@ -401,7 +402,7 @@ func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop
 		}
 	}
 	tc.SetDeadline(time.Time{})
-	if c.isDead() { // the deadline that shutdown set is undone
+	if c.isDead() { // the deadline of shutdown was just overwritten
 		tc.Close()
 	}
 	c.pre, c.under = b.rest, under
@@ -409,10 +410,10 @@ func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop
 	return c, nil
 }
 
-// agreeOn returns a connection that the Tub has taken as its connection with
-// that peer, and the decision to send if we are the master; or an error, and
-// what to tell the peer. Once a connection is taken it can no longer be
-// cancelled by whoever wanted it first.
+// agreeOn returns a connection that the Tub has installed as its connection with the
+// peer, and the decision to send if this Tub is the master; or an error and what to
+// send to the peer. An installed connection can no longer be cancelled by the caller
+// that first asked for it.
 func (t *Tub) agreeOn(tc *tls.Conn, b *blocks, proved TubID, inbound bool, stop func() bool) (*conn, []byte, error) {
 	text, err := b.next()
 	if err != nil {
@@ -453,9 +454,9 @@ func (t *Tub) agreeOn(tc *tls.Conn, b *blocks, proved TubID, inbound bool, stop 
 	return c, nil, err
 }
 
-// hangUp closes a connection on which something was just written that the peer
-// should still see: what it has sent us meanwhile is read, for a while, since
-// closing with unread data would destroy what is under way.
+// hangUp closes a connection so that the peer can still read what was just written. For
+// up to a second it reads what the peer has sent, because closing with unread data
+// could destroy data on its way to the peer.
 func hangUp(nc net.Conn) {
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
 		nc.SetDeadline(time.Now().Add(time.Second))

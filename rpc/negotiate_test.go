@@ -16,7 +16,7 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// raw is a peer made by hand: it negotiates with what blocks the test likes.
+// raw is a peer that negotiates with blocks made by the test.
 type raw struct {
 	t    testing.TB
 	net  net.Conn
@@ -88,7 +88,7 @@ func (r *raw) send(s string) {
 	}
 }
 
-// block reads up to an empty line, byte by byte so that nothing else is lost.
+// block reads up to an empty line, byte by byte so that nothing else is consumed.
 func (r *raw) block() string {
 	r.t.Helper()
 	var b []byte
@@ -122,7 +122,7 @@ func (r *raw) rest() string {
 	return string(b)
 }
 
-// TestRequest: what a listener answers to the first block.
+// TestRequest: the answers of a listener to the first block.
 func TestRequest(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
@@ -145,7 +145,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestHello: what a listener checks, and what the peer is told.
+// TestHello: the checks of a listener, and its answers to the peer.
 func TestHello(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "")
@@ -171,7 +171,7 @@ func TestHello(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	// Without a certificate there is nothing at all.
+	// Without a certificate there is no answer.
 	r := dialRaw(t, f, tls.Certificate{}, id)
 	if _, err := io.WriteString(r.net, good); err == nil {
 		if _, err := io.ReadAll(r.in); err == nil {
@@ -269,7 +269,7 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// TestTableZero: a peer that knows no vocabulary gets none.
+// TestTableZero: a peer without a vocabulary gets no VOCAB tokens.
 func TestTableZero(t *testing.T) {
 	server := newServer(t, rpc.Config{})
 	f := register(t, server, newTarget(), "target")
@@ -289,7 +289,7 @@ func TestTableZero(t *testing.T) {
 	}
 }
 
-// TestKeyFile: the original's key file is ours, and ours is its.
+// TestKeyFile: the key file of the original can be used, and a new one has mode 0600.
 func TestKeyFile(t *testing.T) {
 	sample := filepath.Join("testdata", "captures", "tub-sample.pem")
 	tub := newTub(t, rpc.Config{KeyFile: sample})

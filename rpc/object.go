@@ -8,37 +8,39 @@ import (
 	"strings"
 )
 
-// An Object is what a peer that holds a reference to it can call. Its dynamic
-// type must be comparable, a pointer as a rule: equal Objects are one object.
-// The ordinary way to make one is [Methods].
+// An Object can be called by a peer that holds a reference to it. Its dynamic type
+// must be comparable, usually a pointer: equal Objects are the same object.
+// [Methods] is the ordinary implementation.
 type Object interface {
-	// Interface is the remote interface name, which Foolscap peers check where
-	// an argument is declared with it; "" if there is none.
+	// Interface returns the remote interface name, or "" if there is none. A
+	// Foolscap peer checks it where an argument is declared with an interface.
 	Interface() string
 
-	// Invoke runs the call and returns its result, which may be any value that
-	// can be sent. The calls of one connection are invoked one after the other
-	// in the order they were sent, on one goroutine, until Invoke returns or
-	// says [Call.Go]. A panic is answered as an error.
+	// Invoke runs the call and returns its result, which may be any value that can
+	// be sent. The calls of one connection run on one goroutine, one after the
+	// other in the order in which they were sent, until Invoke returns or calls
+	// [Call.Go]. A panic becomes an error for the caller.
 	Invoke(c *Call) (any, error)
 }
 
-// A Borrower is an Object that can do without byte strings of its own: if
-// Borrows returns true, the memory of the []byte values in a call's arguments is
-// used again for other calls once Invoke has returned and its result is sent. A
-// method that keeps one must copy it. For large blocks that saves more time than
-// anything else, because new memory is the most expensive part of a call.
+// A Borrower is an Object whose methods do not keep the byte strings in their
+// arguments. If Borrows returns true, the memory of the []byte values is reused for
+// other calls after Invoke has returned and its result was sent. A method that keeps
+// such a value must copy it. Allocation is the largest part of the cost of a call
+// with large blocks.
 type Borrower interface {
 	Object
+
+	// Borrows reports whether the memory may be reused.
 	Borrows() bool
 }
 
-// Methods is an Object made of functions: only what stands in Map can be
-// called. It must not be changed while it is in use.
+// Methods is an Object made of functions. Only the methods in Map can be called. It
+// must not be changed while it is in use.
 type Methods struct {
-	Name   string // remote interface name, or ""
-	Map    map[string]func(*Call) (any, error)
-	Borrow bool // no function keeps a []byte of its arguments: see [Borrower]
+	Name   string                              // remote interface name, or ""
+	Map    map[string]func(*Call) (any, error) // by method name
+	Borrow bool                                // no function keeps a []byte of its arguments: see [Borrower]
 }
 
 // Borrows returns m.Borrow.
@@ -47,7 +49,7 @@ func (m *Methods) Borrows() bool { return m.Borrow }
 // Interface returns m.Name.
 func (m *Methods) Interface() string { return m.Name }
 
-// Invoke runs the function of the call's method. One that is not in the map is
+// Invoke runs the function of the call's method. A method that is not in the map is
 // an AttributeError, as in the original.
 func (m *Methods) Invoke(c *Call) (any, error) {
 	f, ok := m.Map[c.Method]
@@ -57,43 +59,44 @@ func (m *Methods) Invoke(c *Call) (any, error) {
 	return f(c)
 }
 
-// Args are the arguments of a call. The elements are values as in package
-// banana, and Objects, Remotes, and what [Config].Copyables names.
+// Args are the arguments of a call. Arguments that have arrived are values of the
+// types at [banana.Tuple], Objects of this Tub, [*Remote], [FURL], and pointers to
+// the types in [Config].Copyables. Arguments to be sent may be of other Go types too.
 type Args struct {
-	Pos []any
-	Kw  map[string]any
+	Pos []any          // by position
+	Kw  map[string]any // by name
 }
 
-// Pos returns positional arguments.
+// Pos returns Args with positional arguments.
 func Pos(v ...any) Args { return Args{Pos: v} }
 
-// Kw returns keyword arguments.
+// Kw returns Args with keyword arguments.
 func Kw(m map[string]any) Args { return Args{Kw: m} }
 
-// A Call is one call of a method, in the hands of [Object.Invoke]. It is valid
-// until Invoke returns; what it holds in Args may be kept.
+// A Call is one call of a method of an [Object]. It is valid until Invoke returns.
+// Invoke may keep the values in Args, except as [Borrower] says.
 type Call struct {
-	Method string
+	Method string // "" for a [Function]
 	Args   Args
 
 	in *inbound
 }
 
-// Context returns a context that ends with the connection the call came over.
+// Context returns a context that ends with the connection of the call.
 func (c *Call) Context() context.Context { return c.in.context() }
 
-// Peer returns who calls.
+// Peer returns the caller.
 func (c *Call) Peer() Peer { return c.in.peer() }
 
-// Go lets the connection's next call start: the rest of this method runs beside
-// it. Only the first Go of a call does anything.
+// Go lets the connection's next call start while this method continues. Further
+// calls of Go have no effect.
 func (c *Call) Go() { c.in.detach() }
 
-// Then has f run when the call's answer has been queued: what f sends to the
-// peer arrives after the answer. f must not block.
+// Then makes f run after the answer of the call was queued: what f sends to the peer
+// arrives after the answer. f must not block.
 func (c *Call) Then(f func()) { c.in.then = f }
 
-// Missing is what [Call.Bind] gives for an argument that was left out.
+// Missing is the value that [Call.Bind] returns for an argument that was left out.
 var Missing any = missing{}
 
 type missing struct{}
@@ -101,8 +104,8 @@ type missing struct{}
 func (missing) String() string { return "(missing)" }
 
 // Bind returns the positional and keyword arguments in the order of names, with
-// [Missing] for each that was left out. An argument too many, given twice or of
-// an unknown name is an error to return to the caller, a TypeError there.
+// [Missing] for each that was left out. An excess, duplicate or unknown argument is
+// an error, which the method should return: its caller gets a TypeError.
 func (c *Call) Bind(names ...string) ([]any, error) {
 	return c.Args.bind(c.Method, names)
 }
@@ -128,7 +131,8 @@ func (a Args) bind(method string, names []string) ([]any, error) {
 	return bound, nil
 }
 
-// Require is Bind for methods all of whose arguments must be given.
+// Require is Bind for methods without optional arguments: a missing argument is an
+// error too.
 func (c *Call) Require(names ...string) ([]any, error) {
 	bound, err := c.Bind(names...)
 	if err != nil {
@@ -141,15 +145,16 @@ func (c *Call) Require(names ...string) ([]any, error) {
 		}
 	}
 	if absent != nil {
-		return nil, Errorf(typeTypeError, "%s() misses %s", c.Method, strings.Join(absent, ", "))
+		return nil, Errorf(typeTypeError, "%s() is missing %s", c.Method, strings.Join(absent, ", "))
 	}
 	return bound, nil
 }
 
-// A Peer is the Tub at the other end of a connection. The zero Peer is nobody.
+// A Peer is the Tub at the other end of a connection. The zero Peer has no identity
+// and no address.
 type Peer struct{ c *conn }
 
-// TubID is the peer's identity, proved by its key.
+// TubID returns the peer's identity, which the peer has proved with its key.
 func (p Peer) TubID() TubID {
 	if p.c == nil {
 		return ""
@@ -157,8 +162,8 @@ func (p Peer) TubID() TubID {
 	return p.c.peerID
 }
 
-// Features is the value of the key flog in the peer's hello, "" for a peer that
-// is not one of ours. It is the peer's claim, at most a few hundred bytes.
+// Features returns the value of the key flog in the peer's hello, or "" if it has
+// none. It is the peer's claim, of less than 4096 bytes.
 func (p Peer) Features() string {
 	if p.c == nil {
 		return ""
@@ -166,7 +171,7 @@ func (p Peer) Features() string {
 	return p.c.features
 }
 
-// RemoteAddr is where the connection comes from or goes to.
+// RemoteAddr returns the network address at the other end of the connection.
 func (p Peer) RemoteAddr() net.Addr {
 	if p.c == nil {
 		return nil
@@ -174,17 +179,18 @@ func (p Peer) RemoteAddr() net.Addr {
 	return p.c.nc.RemoteAddr()
 }
 
-// Disconnect ends the connection with the peer at once. All references that go
-// over it die, on both sides; either may connect again.
+// Disconnect ends the connection with the peer at once. All references of both sides
+// over it become unusable. Either side may connect again.
 func (p Peer) Disconnect() {
 	if p.c != nil {
 		p.c.shutdown(errDisconnected)
 	}
 }
 
+// String returns the TubID and the address.
 func (p Peer) String() string {
 	if p.c == nil {
-		return "nobody"
+		return "no peer"
 	}
 	return fmt.Sprintf("%s at %v", p.c.peerID, p.RemoteAddr())
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// TestWrongFURLsWithPython: a TubID or a name that the other side does not
-// have, in both directions.
+// TestWrongFURLsWithPython: a TubID or a name that the other side does not have, in both
+// directions.
 func TestWrongFURLsWithPython(t *testing.T) {
 	_, f := pythonServer(t)
 	client := newTub(t, rpc.Config{})
@@ -46,8 +46,8 @@ func TestWrongFURLsWithPython(t *testing.T) {
 	p.Expect(t, "echo 5")
 }
 
-// TestDuplicatesWithPython: a Tub that comes again with another incarnation
-// replaces its old connection, whichever side is the master.
+// TestDuplicatesWithPython: a Tub that connects again with another incarnation replaces
+// its old connection, whichever side is the master.
 func TestDuplicatesWithPython(t *testing.T) {
 	for _, master := range []bool{true, false} {
 		t.Run(fmt.Sprintf("Python comes twice, master=%v", master), func(t *testing.T) {
@@ -87,8 +87,8 @@ run(setup)
 	}
 }
 
-// TestKeepConnectedToPython: a Python server that is killed and started again
-// under the same FURL is found again.
+// TestKeepConnectedToPython: a Reconnector finds a Python server that was killed and
+// started again with the same FURL.
 func TestKeepConnectedToPython(t *testing.T) {
 	key, id := keyFile(t, "", true)
 	body := `
@@ -124,8 +124,8 @@ run(setup)
 	}
 }
 
-// TestPythonReadsOurFURLFile: what RegisterFile writes is a furl file for the
-// original too, with the key that belongs to it.
+// TestPythonReadsOurFURLFile: the original can use the furl file that RegisterFile writes,
+// with its key file.
 func TestPythonReadsOurFURLFile(t *testing.T) {
 	dir := t.TempDir()
 	key, furl := filepath.Join(dir, "tub.pem"), filepath.Join(dir, "object.furl")

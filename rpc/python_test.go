@@ -7,8 +7,8 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// pythonTub is the beginning of every Python peer: a Tub that listens and has a
-// location, and an object with the methods the interop table uses.
+// pythonTub is the start of every Python peer: a Tub that listens and has a location, and
+// an object with the methods that the interop table uses.
 const pythonTub = `
 import sys, decimal, json, os
 from twisted.internet import reactor, defer, task
@@ -218,8 +218,8 @@ run(setup)
 }
 
 // pythonClient is a Python program that connects to the FURL in its first
-// argument and does what body says, one deferred after the other. Its key was
-// made by us, so that it can be chosen who is the master.
+// argument and runs body, one deferred after the other. The test has made its key, so
+// that it can choose the master.
 func pythonClient(t testing.TB, f rpc.FURL, master bool, body string) *foolscaptest.Proc {
 	t.Helper()
 	key, _ := keyFile(t, f.Tub, master)

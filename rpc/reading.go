@@ -7,18 +7,18 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// reading is what the reader of a connection does: everything in this file runs
-// on its goroutine.
+// reading is the state of a connection's reader. Its methods run on the reader's
+// goroutine.
 type reading struct {
 	conn  *conn
 	d     *banana.Decoder
 	gifts []*gift // in the message being read
 }
 
-// run reads messages until the connection or the protocol ends.
+// run reads messages until reading fails or the peer violates the protocol.
 func (r *reading) run() error {
 	for {
-		r.conn.mayRead()
+		r.conn.waitToRead()
 		t, err := r.d.Next()
 		if err != nil {
 			return err
@@ -45,15 +45,15 @@ func (r *reading) message(from int64) error {
 			return r.answer(k)
 		}
 	}
-	// Anything else is skipped without a word, as the original does.
+	// Other sequences are skipped without an error, as in the original.
 	return r.skip(err)
 }
 
-// skip drops the rest of a message because of err, which it returns if it ends
-// the connection.
+// skip drops the rest of a message because of err. It returns err if the connection
+// must end.
 func (r *reading) skip(err error) error {
 	for _, g := range r.gifts {
-		r.conn.giftDone(g) // its giver must not keep it for us
+		r.conn.giftDone(g) // the peer must not keep it for this Tub
 	}
 	r.gifts = nil
 	if err != nil && !concernsMessage(err) {
@@ -68,7 +68,7 @@ func concernsMessage(err error) bool {
 	return ok
 }
 
-// takeGifts begins to resolve the gifts of a message that was read whole.
+// takeGifts starts to resolve the gifts of a message that was read whole.
 func (r *reading) takeGifts() []*gift {
 	gifts := r.gifts
 	r.gifts = nil
@@ -87,7 +87,7 @@ func (r *reading) number(what string) (uint64, error) {
 	case t.Type == banana.TokenAbort:
 		return 0, banana.ErrAborted
 	case t.Type != banana.TokenInt || t.Big != nil:
-		return 0, r.d.Syntax("%v where %s must be", t.Type, what)
+		return 0, r.d.Syntax("%v where %s is expected", t.Type, what)
 	}
 	return t.Num, nil
 }
@@ -105,7 +105,7 @@ func (r *reading) id(what string) (int64, error) {
 	case t.Big == nil && t.Num < 1<<62 && t.Type == banana.TokenNeg:
 		return -int64(t.Num), nil
 	}
-	return 0, r.d.Syntax("%v where %s must be", t.Type, what)
+	return 0, r.d.Syntax("%v where %s is expected", t.Type, what)
 }
 
 // word reads a byte string, which is valid until the next token.
@@ -117,12 +117,12 @@ func (r *reading) word(what string) ([]byte, error) {
 	case t.Type == banana.TokenAbort:
 		return nil, banana.ErrAborted
 	case !t.IsString():
-		return nil, r.d.Syntax("%v where %s must be", t.Type, what)
+		return nil, r.d.Syntax("%v where %s is expected", t.Type, what)
 	}
 	return t.Body, nil
 }
 
-const maxName = 1000 // bytes of the name of a method or argument; taste
+const maxName = 1000 // bytes of the name of a method or argument; a choice
 
 // call reads: INT reqid, INT or NEG clid, STRING method, arguments, CLOSE.
 func (r *reading) call(from int64) error {
@@ -133,7 +133,7 @@ func (r *reading) call(from int64) error {
 	in := &inbound{conn: r.conn, id: id}
 	if err := r.rest(in); err != nil {
 		if err == banana.ErrAborted || !concernsMessage(err) {
-			return r.skip(err) // an aborted call is forgotten without an answer
+			return r.skip(err) // an aborted call gets no answer
 		}
 		in.fail(err)
 		return r.skip(err)
@@ -143,7 +143,7 @@ func (r *reading) call(from int64) error {
 	return r.conn.deliver(in)
 }
 
-// messageCost is what a call in the queue takes beside its bytes on the wire.
+// messageCost is the size of a call in the queue in addition to its bytes on the wire.
 const messageCost = 256
 
 func (r *reading) rest(in *inbound) error {
@@ -172,13 +172,13 @@ func (r *reading) rest(in *inbound) error {
 		return err
 	}
 	if t.Type != banana.TokenOpen {
-		return r.d.Syntax("%v where arguments must be", t.Type)
+		return r.d.Syntax("%v where arguments are expected", t.Type)
 	}
 	switch k, err := r.d.Kind(); {
 	case err != nil:
 		return err
 	case k != banana.KindArguments:
-		return r.d.Syntax("%v where arguments must be", k)
+		return r.d.Syntax("%v where arguments are expected", k)
 	}
 	if err := r.arguments(&in.call.Args); err != nil {
 		return err
@@ -212,7 +212,7 @@ func (r *reading) arguments(a *Args) error {
 		case t.Type == banana.TokenAbort:
 			return banana.ErrAborted
 		case !t.IsString():
-			return r.d.Syntax("%v where the name of an argument must be", t.Type)
+			return r.d.Syntax("%v where the name of an argument is expected", t.Type)
 		case len(t.Body) > maxName:
 			return violationf("the name of an argument has %d bytes", len(t.Body))
 		}
@@ -274,12 +274,12 @@ func (r *reading) answer(k banana.Kind) error {
 	return nil
 }
 
-// copyable turns a copyable into what it stands for here. A gift stands in
-// values until it is resolved, which is after a Go struct has got them: so
-// there must be none before one.
+// copyable converts a copyable that has arrived. Gifts are resolved later, when they
+// can no longer be replaced in the fields of a Go struct: a message must not have a
+// gift before a copyable of a Go type.
 func (r *reading) copyable(c *banana.Copyable) (any, error) {
 	if _, ok := r.conn.tub.copies.byClass[c.Class]; ok && len(r.gifts) > 0 {
-		return nil, violationf("a %q in a message with a gift before it", c.Class)
+		return nil, violationf("a %q after a gift in the same message", c.Class)
 	}
 	return r.conn.tub.copies.fromWire(c)
 }
@@ -318,7 +318,7 @@ func (r *reading) theirObject() (any, error) {
 		case t.Type == banana.TokenAbort:
 			return nil, banana.ErrAborted
 		case i == len(words):
-			return nil, violationf("%v where a my-reference must end", t.Type)
+			return nil, violationf("%v where the my-reference should end", t.Type)
 		case !t.IsString():
 			return nil, r.d.Syntax("%v in a my-reference", t.Type)
 		case len(t.Body) > maxFURL:
@@ -328,8 +328,8 @@ func (r *reading) theirObject() (any, error) {
 	}
 }
 
-// maxFURL is how many bytes a FURL from a peer may have. FURLs have no limit;
-// this one keeps a peer from making us remember what it likes.
+// maxFURL is the maximum size in bytes of a FURL from a peer. The protocol has no
+// limit; this one bounds what a peer can make this Tub store.
 const maxFURL = 256 << 10
 
 // ourObject reads: INT clid, CLOSE.
@@ -369,9 +369,10 @@ func (r *reading) thirdObject() (any, error) {
 	return g, nil
 }
 
-// mayRead waits while too many calls wait for delivery and none of the methods
-// that run can be waiting for an answer. The peer's silence counts from then on.
-func (c *conn) mayRead() {
+// waitToRead blocks while too many calls are queued, unless a running method may be
+// waiting for an answer that is yet to be read. The peer's silence counts from the end
+// of the wait.
+func (c *conn) waitToRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.t.queued >= c.tub.cfg.Limits.Pause && !c.t.dead && !(c.t.running > 0 && len(c.t.pending) > 0) {
@@ -380,11 +381,11 @@ func (c *conn) mayRead() {
 	}
 	if c.t.paused {
 		c.t.paused = false
-		c.heard.Store(c.tub.now())
+		c.lastRead.Store(c.tub.now())
 	}
 }
 
-// take returns the call that waits for answer id, once.
+// take removes and returns the call that waits for the answer with this id, or nil.
 func (c *conn) take(id uint64) *Pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -393,11 +394,11 @@ func (c *conn) take(id uint64) *Pending {
 	return p
 }
 
-// remoteError makes an error of what came in an error sequence.
+// remoteError returns the error that an error sequence holds.
 func (t *Tub) remoteError(v any) error {
 	f, ok := v.(*banana.Copyable)
 	if !ok || f.Class != banana.FailureClass {
-		return violationf("the peer reported an error in the form of a %T", v)
+		return violationf("the peer reported an error as a %T", v)
 	}
 	e := AsRemoteError(f)
 	t.log.Debug("remote failure", slog.String("type", e.Type), slog.String("text", e.Text))
@@ -407,8 +408,8 @@ func (t *Tub) remoteError(v any) error {
 	return e
 }
 
-// AsRemoteError returns the exception that a [banana.Copyable] of
-// [banana.FailureClass] holds, such as stands in log events.
+// AsRemoteError returns the exception in a [banana.Copyable] of
+// [banana.FailureClass], which log events contain.
 func AsRemoteError(f *banana.Copyable) *RemoteError {
 	text := func(key string) string {
 		v, _ := f.Attrs.Get(key)
@@ -426,7 +427,7 @@ func AsRemoteError(f *banana.Copyable) *RemoteError {
 	return e
 }
 
-// locate says where a Violation was found.
+// locate adds the place to an error.
 func locate(err error, where string) error {
 	if v, ok := err.(*Violation); ok && v.Where == "" {
 		return &Violation{Where: where, Reason: v.Reason, Err: v.Err}

@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// KeepConnected connects to f and, whenever the connection is lost, again,
-// with growing delays: at once, then after about 2.7 s and e times longer each
-// time, up to an hour, each with jitter; about a second ([Config].RetryDelay)
-// after a connection was lost, between half and one and a half of it, so that a
-// thousand Tubs that lost one peer do not come back at once. A name that the peer does not know is a failure like others.
+// KeepConnected connects to f, and connects again whenever the connection is lost.
 //
-// For each connection serve runs in a goroutine of its own; its context ends
-// with the connection. The next attempt waits for serve to return.
+// After a failed attempt it waits about 2.7 s, and e times longer after each further
+// failure, up to an hour, with jitter. After a lost connection it waits between half and
+// one and a half of [Config].RetryDelay, so that many Tubs that lose the same peer do not
+// reconnect at the same moment. A name that the peer does not know is a failed attempt.
+//
+// For each connection, KeepConnected calls serve on a goroutine of its own, with a
+// context that ends with the connection. The next attempt begins after serve has
+// returned.
 func (t *Tub) KeepConnected(f FURL, serve func(ctx context.Context, r *Remote)) *Reconnector {
 	rc := &Reconnector{tub: t, furl: f, serve: serve, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	rc.ctx, rc.cancel = context.WithCancel(t.ctx)
@@ -32,7 +34,8 @@ func (t *Tub) KeepConnected(f FURL, serve func(ctx context.Context, r *Remote)) 
 	return rc
 }
 
-// A Reconnector keeps one connection up: see [Tub.KeepConnected].
+// A Reconnector maintains one connection: see [Tub.KeepConnected]. Its methods may be
+// called from any goroutine. It ends with Stop or with its Tub.
 type Reconnector struct {
 	tub    *Tub
 	furl   FURL
@@ -50,21 +53,21 @@ type Reconnector struct {
 type Status struct {
 	Connected   bool
 	Since       time.Time // of the connection, or of the loss of the last one
-	Hint        string    // hints being tried, or where the connection goes
-	LastError   error     // of the last attempt that failed, or of the last connection
+	Hint        string    // the hints being tried, or the address of the connection
+	LastError   error     // of the last failed attempt, or of the last connection
 	NextAttempt time.Time // zero while connected or trying
 	Attempts    int       // since the last connection
 }
 
-// Delays of the original: foolscap-wire.md section 2.8. The first is
+// Delays of the original: foolscap-wire.md section 2.8. The first one is
 // Config.RetryDelay.
 const (
 	maxDelay    = time.Hour
 	delayFactor = 2.7182818284590451
-	delayJitter = 0.11962656472 // standard deviation, as a part of the delay
+	delayJitter = 0.11962656472 // standard deviation, as a fraction of the delay
 )
 
-// run ends when the reconnector is stopped or the Tub closed.
+// run returns when the Reconnector is stopped or the Tub is closed.
 func (rc *Reconnector) run() {
 	defer close(rc.done)
 	defer rc.leave()
@@ -107,7 +110,7 @@ func (rc *Reconnector) connected(r *Remote) {
 	rc.note(func(s *Status) { *s = Status{Since: time.Now(), LastError: r.Err()} })
 }
 
-// sleep waits before the next attempt; false means that Reset cut it short.
+// sleep waits before the next attempt. It returns false if Reset ended the wait.
 func (rc *Reconnector) sleep(d time.Duration) bool {
 	if rc.ctx.Err() != nil {
 		return true
@@ -137,19 +140,19 @@ func (rc *Reconnector) leave() {
 	delete(rc.tub.reconnects, rc)
 }
 
-// stopAttempts ends the reconnector without waiting for serve.
+// stopAttempts ends the Reconnector without waiting for serve.
 func (rc *Reconnector) stopAttempts() { rc.cancel() }
 
-// Stop ends it: there is no new attempt, the context of a running serve ends,
-// and Stop waits for it to return. The connection itself stays. It may be
-// repeated, and must not be called by serve.
+// Stop prevents further attempts, cancels the context of a running serve and waits for
+// serve to return. It does not close the connection. It may be called again, but not by
+// serve.
 func (rc *Reconnector) Stop() {
 	rc.cancel()
 	<-rc.done
 }
 
-// Reset makes the next attempt now and starts the delays anew. While connected
-// it does nothing.
+// Reset starts the next attempt now and resets the delay. It has no effect while there
+// is a connection or an attempt.
 func (rc *Reconnector) Reset() {
 	rc.mu.Lock()
 	defer rc.mu.Unlock()
@@ -162,7 +165,7 @@ func (rc *Reconnector) Reset() {
 	}
 }
 
-// Status says what the reconnector is doing, for display.
+// Status returns the current state, for display.
 func (rc *Reconnector) Status() Status {
 	rc.tub.mu.Lock()
 	a := rc.tub.attempts[rc.furl.Tub]

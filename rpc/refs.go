@@ -10,37 +10,39 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// export is an object of ours that the peer may call.
+// export is an object of this Tub that the peer may call.
 type export struct {
 	obj   Object
 	clid  int64 // negative for a Function
-	count int   // how often it was sent and not given back
-	held  bool  // the Tub keeps a name for it because of us
+	count int   // how often it was sent and not released
+	held  bool  // the Tub keeps a name for it because of this connection
 }
 
-// imported is an object of the peer that we hold or held.
+// imported is an object of the peer to which this Tub has or had a reference.
 type imported struct {
-	clid   int64
-	iface  string
-	furl   FURL
-	count  int                  // how often it was received and not given back
-	remote weak.Pointer[Remote] // what the application has
-	gen    int                  // of remote: a cleanup of an earlier one means nothing
-	giving bool                 // a decref is under way: the entry stays until its answer
+	clid     int64
+	iface    string
+	furl     FURL
+	count    int                  // how often it was received and not released
+	remote   weak.Pointer[Remote] // the application's
+	gen      int                  // of remote: the cleanup of an earlier one is ignored
+	decrefed bool                 // a decref is under way: the entry stays until its answer
 }
 
-// A Function is an Object that is called without a method's name, as the
-// original's bound methods are: a peer's Remote for it is called with method
-// "" and keyword arguments.
-type Function struct{ F func(c *Call) (any, error) }
+// A Function is an Object that is called without a method name, as bound methods of
+// the original are. The Remote of a peer's function is called with the method "" and
+// keyword arguments.
+type Function struct {
+	F func(c *Call) (any, error) // runs the call
+}
 
-// Interface returns "": a function has none.
+// Interface returns "": a function has no interface.
 func (f *Function) Interface() string { return "" }
 
 // Invoke calls f.F.
 func (f *Function) Invoke(c *Call) (any, error) { return f.F(c) }
 
-// lookup returns our object of that clid.
+// lookup returns the object of this Tub with that clid.
 func (c *conn) lookup(clid int64) (Object, error) {
 	if clid == 0 {
 		return &broker{c}, nil
@@ -53,7 +55,7 @@ func (c *conn) lookup(clid int64) (Object, error) {
 	return nil, violationf("unknown CLID %d", clid)
 }
 
-// extend encodes what the banana package does not know.
+// extend encodes the types that package banana does not know.
 func (m *message) extend(v any) (bool, error) {
 	switch v := v.(type) {
 	case *Remote:
@@ -61,10 +63,10 @@ func (m *message) extend(v any) (bool, error) {
 	case Object:
 		return true, m.object(v)
 	}
-	return m.natural(v)
+	return m.reflected(v)
 }
 
-// object leaves a slot for one of our objects.
+// object leaves a slot for an object of this Tub.
 func (m *message) object(obj Object) error {
 	rv := reflect.ValueOf(obj)
 	if rv.Kind() == reflect.Pointer && rv.IsNil() {
@@ -81,16 +83,16 @@ func (m *message) object(obj Object) error {
 	full := len(m.c.t.exports)+len(m.slots) >= m.c.tub.cfg.Limits.Exports && m.c.t.exported[obj] == nil
 	m.c.mu.Unlock()
 	if full {
-		return &Violation{Reason: fmt.Sprintf("the peer holds %d objects already", m.c.tub.cfg.Limits.Exports), Err: ErrLimit}
+		return &Violation{Reason: fmt.Sprintf("the peer already holds references to %d objects", m.c.tub.cfg.Limits.Exports), Err: ErrLimit}
 	}
-	s := slotted{obj: obj, iface: obj.Interface()}
-	s.furl, s.held = m.c.tub.hold(obj)
+	s := reference{obj: obj, iface: obj.Interface()}
+	s.furl, s.held = m.c.tub.holdName(obj)
 	m.slots = append(m.slots, s)
 	m.Slot()
 	return nil
 }
 
-// remote encodes a reference: back to its owner, or as a gift to another Tub.
+// remote encodes a reference: for its owner, or as a gift for another Tub.
 func (m *message) remote(r *Remote) error {
 	switch {
 	case r == nil:
@@ -105,15 +107,15 @@ func (m *message) remote(r *Remote) error {
 		m.keep = append(m.keep, r)
 		return nil
 	case r.furl.IsZero():
-		return violationf("a reference without a FURL cannot be given to a third Tub")
+		return violationf("a reference without a FURL cannot be sent to a third Tub")
 	}
-	m.slots = append(m.slots, slotted{gift: r, furl: r.furl.String()})
+	m.slots = append(m.slots, reference{gift: r, furl: r.furl.String()})
 	m.Slot()
 	return nil
 }
 
-// slot appends the reference s stands for, as OPEN number open. mu is held.
-func (c *conn) slot(dst []byte, open uint64, s *slotted) []byte {
+// slot appends the reference of s as OPEN number open. mu is held.
+func (c *conn) slot(dst []byte, open uint64, s *reference) []byte {
 	if s.gift != nil {
 		g := c.t.giftsTo[s.gift]
 		if g == nil {
@@ -142,7 +144,7 @@ func (c *conn) slot(dst []byte, open uint64, s *slotted) []byte {
 			e.clid = -e.clid
 		}
 		c.t.exports[e.clid], c.t.exported[s.obj] = e, e
-		s.held = false // it is the export's now
+		s.held = false // e holds the name now
 	}
 	e.count++
 	dst = c.openWord(dst, open, banana.KindMyReference)
@@ -164,8 +166,8 @@ func (c *conn) openWord(dst []byte, open uint64, k banana.Kind) []byte {
 	return banana.AppendString(dst, k.String())
 }
 
-// imported returns the Remote for an object the peer has sent, with n strings.
-// A Violation concerns the message, another error the connection.
+// imported returns the Remote for an object that the peer has sent with n strings. A
+// Violation costs the message, any other error the connection.
 func (c *conn) imported(clid int64, iface, furl string, n int) (any, error) {
 	var f FURL
 	if n == 2 {
@@ -204,22 +206,22 @@ func (c *conn) imported(clid int64, iface, furl string, n int) (any, error) {
 	imp.gen++
 	imp.remote = weak.Make(r)
 	gen := imp.gen
-	// The collector's goroutine only notes it; the writer tells the peer.
+	// The cleanup only notes it; the writer tells the peer.
 	runtime.AddCleanup(r, func(c *conn) { c.collected(clid, gen) }, c)
 	return r, nil
 }
 
-// collected notes that nobody holds the Remote of generation gen any more.
+// collected notes that the Remote of generation gen was garbage collected.
 func (c *conn) collected(clid int64, gen int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if imp := c.t.imports[clid]; imp != nil && imp.gen == gen && !c.t.dead {
 		c.t.released = append(c.t.released, imp)
-		c.kick()
+		c.wakeWriter()
 	}
 }
 
-// release is collected for a Remote that its holder gave up.
+// release is collected for a Remote that the application has released.
 func (c *conn) release(r *Remote) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,16 +232,16 @@ func (c *conn) release(r *Remote) {
 	imp.gen++
 	imp.remote = weak.Pointer[Remote]{}
 	c.t.released = append(c.t.released, imp)
-	c.kick()
+	c.wakeWriter()
 }
 
-// giveBack queues a decref for each released object that did not come again
-// meanwhile. It is the writer's; mu is held.
-func (c *conn) giveBack() {
+// sendDecrefs queues a decref for each released object that has not arrived again
+// since. The writer calls it with mu held.
+func (c *conn) sendDecrefs() {
 	released := c.t.released
 	c.t.released = nil
 	for _, imp := range released {
-		if imp.remote.Value() != nil || imp.count == 0 || imp.giving {
+		if imp.remote.Value() != nil || imp.count == 0 || imp.decrefed {
 			continue
 		}
 		p := &Pending{c: c, id: c.reqs.Add(1), method: "decref", imp: imp, done: make(chan struct{})}
@@ -259,31 +261,31 @@ func (c *conn) giveBack() {
 		c.t.pending[p.id] = p
 		c.queue(m)
 		m.done()
-		imp.count, imp.giving = 0, true
+		imp.count, imp.decrefed = 0, true
 	}
 }
 
-// gaveBack is what the answer of a decref means: whatever the peer sent before
-// it has been read, so an object that did not come again is forgotten there,
-// and its number will not come again.
-func (c *conn) gaveBack(imp *imported) {
+// decrefAnswered handles the answer of a decref. Everything that the peer sent before
+// it has been read, so the peer has dropped an object that has not arrived again, and
+// does not use its number again.
+func (c *conn) decrefAnswered(imp *imported) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	imp.giving = false
+	imp.decrefed = false
 	switch {
 	case c.t.dead || c.t.imports[imp.clid] != imp:
 	case imp.count == 0:
 		delete(c.t.imports, imp.clid)
 	case imp.remote.Value() == nil:
-		c.t.released = append(c.t.released, imp) // it came again and was given up again
-		c.kick()
+		c.t.released = append(c.t.released, imp) // it arrived again and was released again
+		c.wakeWriter()
 	}
 }
 
-// broker is the object with clid 0 that each side of a connection has.
+// broker is the object with clid 0 of each side of a connection.
 type broker struct{ c *conn }
 
-// Interface names what the original checks its own calls of it against.
+// Interface returns the name of the interface that the original checks.
 func (b *broker) Interface() string { return "RIBroker.foolscap.lothar.com" }
 
 // Invoke runs one of the broker's three methods: foolscap-wire.md section 5.6.
@@ -324,22 +326,22 @@ func twoInts(call *Call, a, b string) (x, y int64, err error) {
 	x, okx := v[0].(int64)
 	y, oky := v[1].(int64)
 	if !okx || !oky || y < 0 {
-		return 0, 0, violationf("%s of the broker wants two numbers", call.Method)
+		return 0, 0, violationf("%s of the broker takes two numbers", call.Method)
 	}
 	return x, y, nil
 }
 
-// asViolation makes a Violation of an error about arguments, where an interface
-// declares them.
+// asViolation makes a Violation of an error about arguments that an interface
+// declares.
 func asViolation(err error) error { return violationf("%s", err) }
 
-// decref subtracts from the count of one of our objects.
+// decref subtracts from the count of an object of this Tub.
 func (c *conn) decref(clid, count int64) error {
 	c.mu.Lock()
 	e := c.t.exports[clid]
 	if e == nil {
 		c.mu.Unlock()
-		return nil // no harm: foolscap-wire.md section 5.5
+		return nil // not an error: foolscap-wire.md section 5.5
 	}
 	if count > int64(e.count) {
 		n := e.count
@@ -354,7 +356,7 @@ func (c *conn) decref(clid, count int64) error {
 	}
 	c.mu.Unlock()
 	if gone && e.held {
-		c.tub.letGo(e.obj)
+		c.tub.releaseName(e.obj)
 	}
 	return nil
 }

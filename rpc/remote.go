@@ -9,12 +9,12 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// A Remote is a reference to an object in another Tub. It is safe for use by
-// several goroutines. While a Remote is held and the connection lives, the same
-// object is the same Remote.
+// A Remote is a reference to an object in another Tub. Its methods may be called from
+// any goroutine. As long as the program holds a Remote and its connection lasts, the
+// same object arrives as the same Remote.
 //
-// A Remote that nobody holds any more, or that was released, is given back to
-// the peer. It dies with its connection: see [ErrDeadReference].
+// The reference is returned to the peer when the Remote is garbage collected or
+// released. A Remote becomes unusable with its connection: see [ErrDeadReference].
 type Remote struct {
 	c     *conn
 	clid  int64
@@ -22,13 +22,14 @@ type Remote struct {
 	furl  FURL
 }
 
-// Call calls a method and waits for its answer or for ctx. reply is a pointer
-// to a Go value the answer is converted to, a *any for the answer as it came,
-// or nil to ignore it.
+// Call calls a method and waits for its answer or for ctx. reply is a pointer to a Go
+// value to which [Convert] converts the answer, a *any for the answer itself, or nil
+// to ignore it.
 //
-// The error is a [*RemoteError] for an exception in the peer, a [*Violation]
-// for a value that may not be sent or accepted, [ErrDeadReference] if the
-// connection is or gets lost, or ctx's; the peer is not told when ctx ends.
+// The error is a [*RemoteError] for an exception in the peer (a [*HiddenError] if the
+// Config says so), a [*Violation] for a value that may not be sent or accepted,
+// [ErrDeadReference] for a lost connection, or the cause of ctx. The end of ctx is
+// not reported to the peer, which may still run the call.
 func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) error {
 	p, err := r.start(ctx, method, args, nil)
 	if err != nil {
@@ -47,14 +48,15 @@ func (r *Remote) Call(ctx context.Context, method string, args Args, reply any) 
 	return p.Result(reply)
 }
 
-// Start sends a call, after those started before, and leaves waiting for the
-// answer to the Pending. It waits itself only while more than Limits.Queue
-// bytes wait to be written to this peer.
+// Start sends a call and returns without waiting for the answer. Calls are sent in
+// the order in which they were started. Start blocks only while more than
+// [Limits].Queue bytes wait to be written to this peer. Errors of sending are those
+// of [Pending.Result].
 func (r *Remote) Start(method string, args Args) *Pending { return r.StartInto(method, args, nil) }
 
-// StartInto is Start with memory for the answer: if that is a byte string of
-// between 4 and 256 KiB that fits, Result gives a part of into. Until Done is
-// closed into is the connection's, also when nobody waits for the answer any more.
+// StartInto is Start with memory for the answer. If the answer is a byte string of 4
+// to 256 KiB that fits, Result returns a part of into. The caller must not use into
+// until Done is closed.
 func (r *Remote) StartInto(method string, args Args, into []byte) *Pending {
 	p, err := r.start(context.Background(), method, args, into)
 	if err != nil {
@@ -64,8 +66,9 @@ func (r *Remote) StartInto(method string, args Args, into []byte) *Pending {
 	return p
 }
 
-// Send sends a call whose answer nobody wants, after those sent before. A nil
-// error means it was queued. It waits as Start does.
+// Send sends a call without an answer, after the calls sent before. It blocks as
+// Start does. A nil error means that the call was queued; otherwise the error is a
+// [*Violation] or [ErrDeadReference].
 func (r *Remote) Send(method string, args Args) error {
 	m, err := r.encode(0, method, args)
 	if err != nil {
@@ -73,7 +76,7 @@ func (r *Remote) Send(method string, args Args) error {
 	}
 	defer m.done()
 	err = r.c.send(context.Background(), m, nil)
-	runtime.KeepAlive(r) // or it might be given back before the call is queued
+	runtime.KeepAlive(r) // it must not be returned to the peer before the call is queued
 	return err
 }
 
@@ -92,7 +95,7 @@ func (r *Remote) start(ctx context.Context, method string, args Args, into []byt
 
 func (r *Remote) encode(id uint64, method string, args Args) (*message, error) {
 	if r.c.isDead() {
-		return nil, r.c.deadErr() // nothing is asked of the values then
+		return nil, r.c.deadErr() // whatever the values are
 	}
 	if err := r.c.tub.checkCall(r, method, args); err != nil {
 		return nil, err
@@ -116,7 +119,7 @@ func (m *message) arguments(args Args) error {
 		}
 	}
 	if len(args.Kw) > 0 {
-		var few [8]string // so that the names of most calls cost no memory
+		var few [8]string // most calls allocate nothing for the names
 		names := few[:0]
 		for name := range args.Kw {
 			names = append(names, name)
@@ -133,17 +136,17 @@ func (m *message) arguments(args Args) error {
 	return nil
 }
 
-// Interface returns the remote interface name the peer gave; "" is none.
+// Interface returns the remote interface name that the peer has sent, or "".
 func (r *Remote) Interface() string { return r.iface }
 
-// IsConnected reports whether the connection is still there.
+// IsConnected reports whether the connection still exists.
 func (r *Remote) IsConnected() bool { return !r.c.isDead() }
 
-// Done is closed when the connection is lost.
+// Done returns a channel that is closed when the connection is lost.
 func (r *Remote) Done() <-chan struct{} { return r.c.ctx.Done() }
 
-// Err returns nil while the connection is there, and then the error that calls
-// fail with.
+// Err returns nil while the connection exists, and then the error with which calls
+// fail.
 func (r *Remote) Err() error {
 	if !r.c.isDead() {
 		return nil
@@ -151,36 +154,37 @@ func (r *Remote) Err() error {
 	return r.c.deadErr()
 }
 
-// Peer returns the Tub the object lives in.
+// Peer returns the Tub of the object.
 func (r *Remote) Peer() Peer { return Peer{r.c} }
 
-// RemoteTubID is the identity of the Tub the object lives in, proved by its
-// key.
+// RemoteTubID returns the identity of the object's Tub, which the Tub has proved with
+// its key.
 func (r *Remote) RemoteTubID() TubID { return r.c.peerID }
 
-// SturdyFURL returns the object's FURL if its Tub has a location. The TubID in
-// it is proved; hints and name are the peer's claim.
-func (r *Remote) SturdyFURL() (FURL, bool) { return r.furl, !r.furl.IsZero() }
+// SturdyFURL returns the object's FURL; ok is false if its Tub has no location. The
+// TubID is proved; hints and name are the peer's claim.
+func (r *Remote) SturdyFURL() (furl FURL, ok bool) { return r.furl, !r.furl.IsZero() }
 
 // LocationHints returns the hints of SturdyFURL, which are the peer's claim.
 func (r *Remote) LocationHints() []string { return slices.Clone(r.furl.Hints) }
 
-// Release tells the peer that this Tub no longer uses the object. Whoever else
-// here holds the same Remote should not use it any more either: calls may be
-// answered by a Violation.
+// Release tells the peer that this Tub no longer uses the object. No part of the
+// program may use the Remote afterwards: its calls may fail with a Violation.
 func (r *Remote) Release() { r.c.release(r) }
 
+// String returns the number of the object on its connection and its TubID.
 func (r *Remote) String() string {
 	return fmt.Sprintf("object %d of %s", r.clid, r.c.peerID)
 }
 
-// A Pending is a call that was started.
+// A Pending is a call that was started. Its methods may be called from any
+// goroutine.
 type Pending struct {
 	c      *conn
-	remote *Remote // kept until the answer, so that it is not given back before
+	remote *Remote // not returned to the peer before the answer
 	id     uint64
 	method string
-	imp    *imported // of a decref, whose answer only the connection wants
+	imp    *imported // of a decref, whose answer concerns the connection only
 	into   []byte    // memory for the answer, or nil; the reader's
 
 	done  chan struct{}
@@ -188,16 +192,17 @@ type Pending struct {
 	err   error
 }
 
-// complete is called once, by whoever took p out of the table of pending calls.
+// complete is called once, by the goroutine that removed p from the table of pending
+// calls.
 func (p *Pending) complete(v any, err error) {
 	p.value, p.err = v, err
 	close(p.done)
 	if p.imp != nil && p.c != nil {
-		p.c.gaveBack(p.imp)
+		p.c.decrefAnswered(p.imp)
 	}
 }
 
-// alloc is the reader's Alloc while it reads the answer.
+// alloc is the Alloc of the banana.Reader while the answer is read.
 func (p *Pending) alloc(n int) []byte {
 	b := p.into
 	p.into = nil
@@ -207,10 +212,11 @@ func (p *Pending) alloc(n int) []byte {
 	return b[:n:n]
 }
 
-// Done is closed when Result would not wait.
+// Done returns a channel that is closed when the answer or an error is there.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Result waits for the answer and converts it to reply as [Remote.Call] does.
+// Result waits for the answer and converts it to reply. Errors are those of
+// [Remote.Call].
 func (p *Pending) Result(reply any) error {
 	<-p.done
 	if p.err != nil {

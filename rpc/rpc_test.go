@@ -49,7 +49,7 @@ func register(t testing.TB, tub *rpc.Tub, obj rpc.Object, name string) rpc.FURL 
 	return f
 }
 
-// within returns a context for whatever must be quick, even on a busy machine.
+// within returns a context with a timeout that suffices on a busy machine.
 func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)

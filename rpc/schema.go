@@ -8,38 +8,38 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// An Interface is a remote interface: the methods that an object of that name
-// has, with their arguments and results. It is never sent; each side checks
-// what it sends and what it receives against its own. What does not fit is a
+// An Interface is a remote interface: the methods of the objects with its name, with
+// their arguments and results. Only the name is ever sent; each side checks what it
+// sends and receives against its own declaration. A value that is not declared is a
 // [*Violation]; the connection stays usable.
 //
-// Interfaces go into [Config].Interfaces. They must not be changed afterwards.
+// Interfaces are for [Config].Interfaces and must not be changed afterwards.
 type Interface struct {
-	Name    string // as it is sent: "RIFoo.example.org"
-	Methods map[string]Signature
+	Name    string               // as it is sent: "RIFoo.example.org"
+	Methods map[string]Signature // by method name
 }
 
-// A Signature is what a method takes and returns.
+// A Signature declares the arguments and the result of a method.
 type Signature struct {
-	Args    []Arg
+	Args    []Arg      // in the order of positional arguments
 	Returns Constraint // nil: anything
 }
 
-// An Arg is one argument of a method.
+// An Arg declares one argument of a method.
 type Arg struct {
-	Name     string
+	Name     string     // for keyword arguments
 	Type     Constraint // nil: anything
-	Optional bool
+	Optional bool       // may be left out
 }
 
-// A Constraint says which values are accepted at a place.
+// A Constraint declares which values are accepted in a place.
 type Constraint interface {
-	// check returns why v is not accepted, or "". v is a value as it arrives,
-	// or as it is about to be sent if that is of one of those types.
+	// check returns why v is not accepted, or "". v has a type in which values
+	// arrive.
 	check(v any, depth int) string
 }
 
-// constraint is a Constraint with a name.
+// constraint is a Constraint with a name for errors.
 type constraint struct {
 	name string
 	ok   func(v any, depth int) bool
@@ -52,15 +52,28 @@ func (c constraint) check(v any, depth int) string {
 	return kindName(v) + " where " + c.name + " is declared"
 }
 
-// Constraints of single values. Any accepts everything; Float accepts ints too.
+// Constraints of single values.
 var (
-	Any   Constraint = constraint{"anything", func(any, int) bool { return true }}
-	Int   Constraint = constraint{"int", isInt}
+	// Any accepts everything.
+	Any Constraint = constraint{"anything", func(any, int) bool { return true }}
+
+	// Int accepts integers of up to 1024 bytes, but no booleans.
+	Int Constraint = constraint{"int", isInt}
+
+	// Float accepts floats and integers.
 	Float Constraint = constraint{"float", func(v any, d int) bool { _, ok := v.(float64); return ok || isInt(v, d) }}
+
+	// Bytes accepts byte strings.
 	Bytes Constraint = constraint{"bytes", func(v any, _ int) bool { _, ok := v.([]byte); return ok }}
-	Text  Constraint = constraint{"str", func(v any, _ int) bool { _, ok := v.(string); return ok }}
-	Bool  Constraint = constraint{"bool", func(v any, _ int) bool { _, ok := v.(bool); return ok }}
-	None  Constraint = constraint{"None", func(v any, _ int) bool { return v == nil }}
+
+	// Text accepts text.
+	Text Constraint = constraint{"str", func(v any, _ int) bool { _, ok := v.(string); return ok }}
+
+	// Bool accepts booleans.
+	Bool Constraint = constraint{"bool", func(v any, _ int) bool { _, ok := v.(bool); return ok }}
+
+	// None accepts None only.
+	None Constraint = constraint{"None", func(v any, _ int) bool { return v == nil }}
 )
 
 func isInt(v any, _ int) bool {
@@ -81,8 +94,7 @@ func accept(c Constraint, v any) string {
 	return c.check(canonical(v), 0)
 }
 
-// maxCheck bounds the recursion of constraints that contain themselves over
-// values that do.
+// maxCheck bounds the recursion, since constraints and values may contain themselves.
 const maxCheck = 200
 
 // ListOf accepts lists whose elements c accepts.
@@ -127,7 +139,7 @@ func (e elementsOf) check(v any, depth int) string {
 	return ""
 }
 
-// TupleOf accepts tuples of exactly these elements.
+// TupleOf accepts tuples with exactly one element for each constraint.
 func TupleOf(cs ...Constraint) Constraint { return tupleOf(cs) }
 
 type tupleOf []Constraint
@@ -151,7 +163,7 @@ func (cs tupleOf) check(v any, depth int) string {
 	return ""
 }
 
-// DictOf accepts dicts whose keys and values these accept.
+// DictOf accepts dicts whose keys and values the two constraints accept.
 func DictOf(key, value Constraint) Constraint { return dictOf{key, value} }
 
 type dictOf struct{ key, value Constraint }
@@ -175,8 +187,8 @@ func (c dictOf) check(v any, depth int) string {
 	return ""
 }
 
-// Reference accepts references to objects with exactly this remote interface
-// name: our own objects and other Tubs'.
+// Reference accepts references to objects with exactly this remote interface name, of
+// this Tub or of others.
 func Reference(name string) Constraint {
 	return constraint{"a reference to " + name, func(v any, _ int) bool {
 		switch v := v.(type) {
@@ -200,7 +212,7 @@ var AnyReference Constraint = constraint{"a reference", func(v any, _ int) bool 
 	return false
 }}
 
-// OneOf accepts what one of cs accepts.
+// OneOf accepts the values that at least one of cs accepts.
 func OneOf(cs ...Constraint) Constraint {
 	return constraint{"one of several types", func(v any, depth int) bool {
 		return slices.ContainsFunc(cs, func(c Constraint) bool { return c.check(v, depth) == "" })
@@ -211,7 +223,7 @@ func newInterfaces(list []*Interface) (map[string]*Interface, error) {
 	m := make(map[string]*Interface)
 	for _, i := range list {
 		if i == nil || i.Name == "" || m[i.Name] != nil {
-			return nil, fmt.Errorf("rpc: Config.Interfaces: an interface without a name of its own")
+			return nil, fmt.Errorf("rpc: Config.Interfaces: each interface needs a name of its own")
 		}
 		m[i.Name] = i
 	}
@@ -253,7 +265,8 @@ func (s Signature) bind(a Args) error {
 	return nil
 }
 
-// signature returns the declaration of a method, if its interface is known.
+// signature returns the declaration of a method; known is false if its interface is
+// not among Config.Interfaces.
 func (t *Tub) signature(iface, method string) (sig Signature, known bool, err error) {
 	if iface == "" || len(t.interfaces) == 0 {
 		return Signature{}, false, nil

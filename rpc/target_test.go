@@ -13,10 +13,10 @@ import (
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// The target is an object with the same methods here and in the Python peer:
-// whoever holds a reference to one can run the whole interop table against it.
+// The target is an object with the same methods here and in the Python peer. The whole
+// interop table can be run against a reference to either.
 
-// point travels by value, as the Python peer's class Point does.
+// point is sent by value, like the Python peer's class Point.
 type point struct {
 	X any `rpc:"x"`
 	Y any `rpc:"y"`
@@ -57,7 +57,7 @@ func bigInt(s string) *big.Int {
 	return n
 }
 
-// values are one of each kind, with the names the Python peer has for them.
+// values has one value of each kind, with the names that the Python peer has for them.
 func values() map[string]any {
 	s := []any{int64(1), int64(2)}
 	cycle := []any{int64(1), nil}
@@ -102,11 +102,11 @@ func sameValue(name string, v any) bool {
 	return banana.Equal(v, want)
 }
 
-// target is the Go side's object of the table.
+// target is the Go object of the table.
 type target struct {
 	rpc.Methods
 	said chan any
-	tub  *rpc.Tub // for those that give and fetch
+	tub  *rpc.Tub // for methods that connect
 
 	mu   sync.Mutex
 	held []*rpc.Remote
@@ -238,7 +238,8 @@ func newTarget() *target {
 	return t
 }
 
-// newAdder has the methods of adder, one of which breaks its declaration.
+// newAdder returns an object with the methods of adder, one of which violates its
+// declaration.
 func newAdder(name string) rpc.Object {
 	return &rpc.Methods{Name: name, Map: methods{
 		"add": func(c *rpc.Call) (any, error) {
@@ -276,7 +277,7 @@ func newAdder(name string) rpc.Object {
 	}}
 }
 
-// addGifts adds the methods by which alice gives carol's object to bob.
+// addGifts adds the methods with which alice sends carol's object to bob.
 func (t *target) addGifts() {
 	reach := func(c *rpc.Call, furl any) (*rpc.Remote, error) {
 		s, _ := banana.Text(furl)

@@ -19,46 +19,47 @@ import (
 
 // Config says how a Tub behaves. The zero value is useful.
 type Config struct {
-	// KeyFile is a PEM file with the Tub's CERTIFICATE and PRIVATE KEY, made
-	// with mode 0600 if it does not exist. "" makes an identity for this run.
+	// KeyFile is a PEM file with the Tub's CERTIFICATE and PRIVATE KEY. NewTub
+	// creates it with mode 0600 if it does not exist. "" makes a key that lasts as
+	// long as the Tub.
 	KeyFile string
 
-	// Features is sent as the key flog of the hello: words for the layers
-	// above, such as "1 batch". "" sends no such key. One line.
+	// Features is the value of the key flog in the hello: words for the layers
+	// above, such as "1 batch". One line of at most 500 bytes; "" sends no key.
 	Features string
 
-	AcceptGifts bool   // let peers make us dial a third Tub; default off
+	AcceptGifts bool   // let peers make this Tub dial a third Tub; default off
 	Limits      Limits // zero fields mean their defaults
 
-	KeepaliveTimeout   time.Duration // silence after which the peer is pinged; default 240s, negative never
-	DisconnectTimeout  time.Duration // silence while it is read after which the connection is closed; default never
+	KeepaliveTimeout   time.Duration // silence after which the peer is pinged; default 240s, negative: never
+	DisconnectTimeout  time.Duration // silence after which the connection is closed, while it is being read; default: never
 	DialTimeout        time.Duration // for all hints of a FURL together; default 120s
 	RetryDelay         time.Duration // before a Reconnector's first retry; default 1s
 	NegotiationTimeout time.Duration // from an accepted connection to the end of its negotiation; default 120s
 
-	// HandleOldDuplicates lets a peer that does not say which connection it
-	// knows of (one that restarted with an old Foolscap, or a listener) replace
-	// a connection that is at least that old. Default: never.
+	// HandleOldDuplicates lets a peer that does not say which connection it knows
+	// (a listener, or an old Foolscap that has restarted) replace a connection that
+	// is at least that old. Default: never.
 	HandleOldDuplicates time.Duration
 
 	// Dialers opens connections for hints by their type; the argument is what
 	// follows "TYPE:". Without an entry "tcp" is dialled directly and all other
-	// types are skipped; a nil function makes its type unusable.
+	// types are skipped. A nil function makes its type unusable.
 	Dialers map[string]func(ctx context.Context, address string) (net.Conn, error)
 
-	// Lookup finds objects for names that were never registered. It runs on a
+	// Lookup finds objects under names that are not registered. It is called on a
 	// goroutine of its own and may return nil.
 	Lookup func(name string, p Peer) Object
 
-	// ExposeRemoteExceptionTypes false makes calls return a *HiddenError where
-	// they would return a *RemoteError. nil means true.
+	// ExposeRemoteExceptionTypes false makes calls return a *HiddenError instead of
+	// a *RemoteError. nil means true.
 	ExposeRemoteExceptionTypes *bool
 
-	Copyables   []CopyableType // Go types that travel by value: see [Copyable]
-	AnyCopyable bool           // let copyables of other classes arrive as *banana.Copyable; default: a Violation
+	Copyables   []CopyableType // Go types that are sent by value: see [Copyable]
+	AnyCopyable bool           // receive copyables of other classes as *banana.Copyable; default: refuse them with a Violation
 	Interfaces  []*Interface   // remote interfaces whose calls are checked
 
-	Log *slog.Logger // our own diagnostics; default discards
+	Log *slog.Logger // the Tub's diagnostics; default: discarded
 }
 
 func (cfg Config) withDefaults() Config {
@@ -73,8 +74,9 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-// A Tub is one end of RPC connections, with a key. Its methods are safe for use
-// by several goroutines.
+// A Tub is one endpoint of connections, with a private key. Its methods may be
+// called from any goroutine. A Tub must be closed with [Tub.Close] or
+// [Tub.Shutdown].
 type Tub struct {
 	cfg         Config
 	identity    // its cert and id
@@ -87,10 +89,10 @@ type Tub struct {
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
 	goroutines sync.WaitGroup
-	work       chan func() // to a worker that waits
+	work       chan func() // to an idle worker
 	waiting    atomic.Int32
 
-	mu       sync.Mutex // never taken while a connection's is held
+	mu       sync.Mutex // never taken while the lock of a connection is held
 	closed   bool
 	location []string
 	names    map[string]*named
@@ -99,11 +101,11 @@ type Tub struct {
 	listeners  []net.Listener
 	conns      map[TubID]*conn    // the one connection with each peer
 	all        map[*conn]struct{} // these and both ends of the loopback
-	loop       *conn              // our end of the connection to ourselves
+	loop       *conn              // the calling end of the connection to this Tub itself
 	attempts   map[TubID]*attempt // being dialled
-	decisions  memory[uint64]     // seqnum of our last decision for each peer
-	forgotten  uint64             // the highest that was forgotten
-	last       memory[string]     // current-connection of each peer's last decision
+	decisions  recent[uint64]     // seqnum of this Tub's last decision for each peer
+	forgotten  uint64             // the highest that was dropped from decisions
+	last       recent[string]     // current-connection of each peer's last decision
 	fromAddr   map[string]int     // inbound connections by address
 	inbounds   int
 	incoming   int
@@ -114,12 +116,13 @@ type Tub struct {
 type named struct {
 	obj  Object
 	name string
-	kept bool // registered; else it lasts as long as something holds it
-	held int  // connections over which it was sent
+	kept bool // registered; otherwise the name lasts while held is above 0
+	held int  // connections over which the object was sent
 }
 
-// NewTub reads or makes the key and returns a Tub that neither listens nor has
-// a location: it can already connect to others.
+// NewTub reads or creates the key and returns a Tub that can connect to others. It
+// neither listens nor has a location. The error says what is wrong with cfg or with
+// the key file.
 func NewTub(cfg Config) (*Tub, error) {
 	if strings.ContainsAny(cfg.Features, "\r\n") || len(cfg.Features) > 500 {
 		return nil, errors.New("rpc: Config.Features is not one line of at most 500 bytes")
@@ -153,11 +156,13 @@ func NewTub(cfg Config) (*Tub, error) {
 	return t, nil
 }
 
-// ID returns the Tub's identity.
+// ID returns the Tub's TubID.
 func (t *Tub) ID() TubID { return t.id }
 
-// Listen accepts connections at endpoint, and returns the address it got:
-// Twisted's "tcp:3117" and "tcp:3117:interface=127.0.0.1", or "tcp:127.0.0.1:0".
+// Listen accepts connections at endpoint and returns the address that it listens
+// on. An endpoint is "tcp:3117" or "tcp:3117:interface=127.0.0.1", as for Twisted,
+// or "tcp:127.0.0.1:0", where port 0 takes a free one. Errors are those of package
+// net, or about the form of endpoint, or wrap [ErrClosed].
 func (t *Tub) Listen(endpoint string) (net.Addr, error) {
 	address, err := listenAddress(endpoint)
 	if err != nil {
@@ -175,7 +180,7 @@ func (t *Tub) Listen(endpoint string) (net.Addr, error) {
 
 // listenAddress turns an endpoint into an address of package net.
 func listenAddress(endpoint string) (string, error) {
-	bad := fmt.Errorf("rpc: %q is no endpoint: tcp:PORT, tcp:PORT:interface=ADDRESS, or tcp:ADDRESS:PORT", endpoint)
+	bad := fmt.Errorf("rpc: %q is not an endpoint: want tcp:PORT, tcp:PORT:interface=ADDRESS or tcp:ADDRESS:PORT", endpoint)
 	rest := strings.TrimPrefix(endpoint, "tcp:")
 	head, options, _ := strings.Cut(rest, ":interface=")
 	if _, err := strconv.ParseUint(head, 10, 16); err == nil {
@@ -192,7 +197,8 @@ func listenAddress(endpoint string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// Serve accepts connections from ln, which the Tub closes with itself.
+// Serve accepts connections from ln in the background. It takes ownership of ln,
+// which [Tub.Close] closes. The only error wraps [ErrClosed].
 func (t *Tub) Serve(ln net.Listener) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -214,9 +220,9 @@ func (t *Tub) acceptLoop(ln net.Listener) {
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// Out of file descriptors, most often: it passes.
+			// Most often the process is out of file descriptors for a while.
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			t.log.Warn("accepting a connection", "err", err, "retry", delay)
+			t.log.Warn("accept failed", "err", err, "retry", delay)
 			select {
 			case <-time.After(delay):
 			case <-t.ctx.Done():
@@ -241,7 +247,7 @@ func (t *Tub) acceptLoop(ln net.Listener) {
 	}
 }
 
-// admit counts an inbound connection, if there may be one more.
+// admit counts an inbound connection if the limits allow one more.
 func (t *Tub) admit(raw net.Conn) (from string, err error) {
 	from, _, err = net.SplitHostPort(raw.RemoteAddr().String())
 	if err != nil {
@@ -299,12 +305,12 @@ func (c *counted) CloseWrite() error {
 	return nil
 }
 
-// SetLocation sets the hints that stand in the FURLs made from now on, in the
-// form of a location file: "tcp:host:port,tcp:…".
+// SetLocation sets the hints of the FURLs made from now on: one or more, joined by
+// commas, such as "tcp:example.org:3117". The error is about their form.
 func (t *Tub) SetLocation(hints string) error {
 	list, err := parseHints(strings.TrimSpace(hints))
 	if err == nil && strings.ContainsAny(hints, "/\r\n") {
-		err = errors.New("a hint has neither slashes nor line ends")
+		err = errors.New("a hint cannot contain a slash or a line end")
 	}
 	if err == nil && list == nil {
 		err = errors.New("it is empty")
@@ -318,7 +324,7 @@ func (t *Tub) SetLocation(hints string) error {
 	return nil
 }
 
-// Location returns the hints set by SetLocation.
+// Location returns the hints that SetLocation has set, joined by commas.
 func (t *Tub) Location() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -326,8 +332,11 @@ func (t *Tub) Location() string {
 }
 
 // Register offers obj under name, or under a new swissnum if name is "", and
-// returns its FURL. An object already registered keeps its name. Without a
-// location the error is ErrNoLocation.
+// returns its FURL. An object that is already registered keeps its name.
+//
+// The error wraps [ErrNoLocation] if SetLocation was not called. Other errors say
+// that obj is not comparable, that name has several lines, or that name belongs to
+// another object.
 func (t *Tub) Register(obj Object, name string) (FURL, error) {
 	if obj == nil || !reflect.ValueOf(obj).Comparable() {
 		return FURL{}, fmt.Errorf("rpc: a %T cannot be registered: it is not comparable", obj)
@@ -361,22 +370,26 @@ func (t *Tub) furl(name string) FURL {
 	return FURL{Tub: t.id, Hints: slices.Clone(t.location), Name: name}
 }
 
-// RegisterFile is Register with the name kept in a file that holds the FURL,
-// so that the FURL lasts. The file is rewritten with the current location; a
-// new one has mode 0600. A file of another Tub is ErrWrongTub.
+// RegisterFile is Register with a FURL that lasts: it takes the name from furlfile
+// if that exists, and replaces the file with one that has the current location. A
+// new file has mode 0600.
+//
+// In addition to those of Register, the error wraps [ErrWrongTub] if the file holds
+// the FURL of another Tub and [ErrBadFURL] if it holds no FURL, or is that of
+// reading or writing the file.
 func (t *Tub) RegisterFile(obj Object, furlfile string) (FURL, error) {
 	return t.RegisterFileName(obj, furlfile, "")
 }
 
-// RegisterFileName is RegisterFile with a name of the caller's choice. A file
-// that holds another name is ErrWrongName.
+// RegisterFileName is RegisterFile with a given name. The error wraps
+// [ErrWrongName] if the file holds another one.
 func (t *Tub) RegisterFileName(obj Object, furlfile, name string) (FURL, error) {
 	switch old, err := ReadFURLFile(furlfile); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return FURL{}, err
 	case old.Tub != t.id:
-		return FURL{}, fmt.Errorf("rpc: furl file %q: %w: it is %s and this Tub is %s", furlfile, ErrWrongTub, old.Tub, t.id)
+		return FURL{}, fmt.Errorf("rpc: furl file %q: %w: it names %s, this Tub is %s", furlfile, ErrWrongTub, old.Tub, t.id)
 	case name != "" && old.Name != name:
 		return FURL{}, fmt.Errorf("rpc: furl file %q: %w", furlfile, ErrWrongName)
 	default:
@@ -392,8 +405,8 @@ func (t *Tub) RegisterFileName(obj Object, furlfile, name string) (FURL, error) 
 	return f, nil
 }
 
-// Unregister makes name unknown to peers that ask for it. References that
-// peers already have stay usable.
+// Unregister removes name: peers that ask for it get an error. References that
+// peers already hold stay usable.
 func (t *Tub) Unregister(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -403,10 +416,10 @@ func (t *Tub) Unregister(name string) {
 	}
 }
 
-// hold returns the FURL of an object that is about to be sent, for which a name
-// is made if it has none: that is how third Tubs can be introduced to it. The
-// name lasts until letGo was called as often as hold returned true.
-func (t *Tub) hold(obj Object) (furl string, held bool) {
+// holdName returns the FURL of an object that is about to be sent, which lets the
+// peer introduce third Tubs to it. It makes a name if the object has none. The name
+// lasts until releaseName was called as often as holdName has returned true.
+func (t *Tub) holdName(obj Object) (furl string, held bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.location) == 0 {
@@ -421,7 +434,7 @@ func (t *Tub) hold(obj Object) (furl string, held bool) {
 	return t.furl(n.name).String(), true
 }
 
-func (t *Tub) letGo(obj Object) {
+func (t *Tub) releaseName(obj Object) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.objects[obj]
@@ -434,15 +447,15 @@ func (t *Tub) letGo(obj Object) {
 	}
 }
 
-// abbreviate shows as much of a name as the original shows.
+// abbreviate returns the part of a name that the original shows.
 func abbreviate(name string) string { return name[:min(2, len(name))] }
 
-// errNoName has the text of the original's KeyError, quotes included.
+// errNoName has the text of the original's KeyError, with its quotes.
 func errNoName(name string) error {
 	return Errorf(typeKeyError, "\"unable to find reference for name starting with '%s'\"", abbreviate(name))
 }
 
-// named returns the object a peer asks for by name.
+// named returns the object for which a peer asks by name.
 func (t *Tub) named(c *conn, name string) (any, error) {
 	t.mu.Lock()
 	n := t.names[name]
@@ -458,7 +471,8 @@ func (t *Tub) named(c *conn, name string) (any, error) {
 	return nil, errNoName(name)
 }
 
-// Connected returns the peers there is a connection with now.
+// Connected returns the peers with which there is a connection now, by ascending
+// TubID.
 func (t *Tub) Connected() []Peer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -470,10 +484,10 @@ func (t *Tub) Connected() []Peer {
 	return peers
 }
 
-// Close ends all connections, waits for all the Tub's goroutines, and may be
-// repeated. Answers that methods have returned are still sent; the contexts of
-// methods that run end, and Close waits for them too: so a method must heed its
-// context, and must not call Close itself.
+// Close ends all connections and waits for all goroutines of the Tub. It sends the
+// answers that methods have already returned, cancels the contexts of running
+// methods, and waits for these methods: a method must watch its context and must
+// not call Close itself. Close always returns nil and may be called again.
 func (t *Tub) Close() error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -481,8 +495,8 @@ func (t *Tub) Close() error {
 	return nil
 }
 
-// Shutdown is Close that lets the methods that run finish until ctx is done: if
-// some did not, it returns ctx's error.
+// Shutdown is Close, but lets running methods finish until ctx is done. It returns
+// the cause of ctx if some did not finish.
 func (t *Tub) Shutdown(ctx context.Context) error {
 	t.mu.Lock()
 	t.closed = true
@@ -529,12 +543,12 @@ func (t *Tub) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// maxWaiting is how many workers wait for work. It is taste.
+// maxWaiting is the maximum number of idle workers. It is a choice, not measured.
 const maxWaiting = 8
 
-// do runs f on a goroutine, if possible on one that has done such work before:
-// its stack has the size that TLS needs, and growing one for each write took a
-// seventh of the time of a small call (BenchmarkCall).
+// do runs f on a worker goroutine, an idle one if possible: its stack already has
+// the size that TLS needs. Growing a new stack for each write took a seventh of the
+// time of a small call (BenchmarkCall).
 func (t *Tub) do(f func()) {
 	select {
 	case t.work <- f:
@@ -543,7 +557,7 @@ func (t *Tub) do(f func()) {
 	}
 }
 
-// worker ends when enough others wait, or with the Tub.
+// worker returns when enough other workers are idle, or when the Tub is closed.
 func (t *Tub) worker(f func()) {
 	for {
 		f()
@@ -574,20 +588,20 @@ func (t *Tub) forget(c *conn) {
 	}
 }
 
-// memory keeps a value for each of the last few thousand peers, so that peers
-// with ever new keys cannot make it grow.
-type memory[V any] struct {
+// recent keeps a value for each of at most maxRecent peers, so that peers with ever
+// new keys cannot make it grow.
+type recent[V any] struct {
 	m map[TubID]V
 }
 
-const maxMemory = 4096 // peers; taste
+const maxRecent = 4096 // peers; a choice
 
-func (m *memory[V]) set(id TubID, v V) {
+func (m *recent[V]) set(id TubID, v V) {
 	if m.m == nil {
 		m.m = make(map[TubID]V)
 	}
-	if _, ok := m.m[id]; !ok && len(m.m) >= maxMemory {
-		for other := range m.m { // any one: a map's order is random
+	if _, ok := m.m[id]; !ok && len(m.m) >= maxRecent {
+		for other := range m.m { // any one: the order of a map is random
 			delete(m.m, other)
 			break
 		}

@@ -1,10 +1,10 @@
-// Package rules holds the rules that ship with flogtool, as files that people
-// may copy and change, each with its cases beside it.
+// Package rules holds the rules that ship with flogtool, for package classify: files
+// that users can copy and change, each with its cases beside it.
 package rules
 
 import "embed"
 
-// Files are classify_NAME.expr and classify_NAME.cases.jsonl.
+// Files holds classify_NAME.expr and classify_NAME.cases.jsonl for each rule, in its root.
 //
 //go:embed classify_*
 var Files embed.FS

@@ -1,131 +1,93 @@
 package tail
 
 import (
-	"context"
 	"fmt"
 	"sync"
-
-	"github.com/flogtool/flogtool/rpc"
 )
 
-// backlog chooses by Last, Around and Parents among the events that a process
-// had buffered when it was first attached to, as dump does among those of a file.
-// What the process logs afterwards is selected by the other conditions only.
+// backlog has the events that a process had buffered when a follower first connected.
+// While it is open, Last, Around and Parents of the Select choose among its events, as
+// they do for a dump among the events of a file. When it has been closed, and in the zero
+// value, events are shown as they come, and only the conditions on one event select. Its
+// methods may be called from any goroutine.
 type backlog struct {
-	sel    *Select
-	window window[*live]
-	due    []*live // to be shown when all were taken
-
-	// With Parents the chain is known at the end only: all are kept until then.
-	chain *chain
-	all   []*live
+	mu sync.Mutex
+	t  backlogTable // guarded by mu
 }
 
+type backlogTable struct {
+	open   bool
+	sel    *Select
+	window window[*liveEvent]
+	due    []*liveEvent // to be shown when the backlog is closed
+
+	// With Parents the chain is known at the end only. Until then all events are kept.
+	chain *chain
+	all   []*liveEvent
+}
+
+// newBacklog returns a backlog, which is open if a condition of sel concerns more than one
+// event.
 func newBacklog(sel *Select) *backlog {
-	b := &backlog{sel: sel, window: window[*live]{sel: sel}}
+	b := &backlog{t: backlogTable{open: sel.spansEvents(), sel: sel, window: window[*liveEvent]{sel: sel}}}
 	if sel.Parents != nil {
-		b.chain = &chain{ref: sel.Parents}
+		b.t.chain = &chain{ref: sel.Parents}
 	}
 	return b
 }
 
-// add takes the next buffered event. Conditions are those that are not known to
-// hold for it.
-func (b *backlog) add(it *live, conditions *Select) {
-	if b.chain != nil {
-		b.chain.add(it)
-		b.all = append(b.all, it)
-		return
-	}
-	if conditions.match(it) {
-		b.choose(it)
-	}
+func (b *backlog) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.t.open
 }
 
-func (b *backlog) choose(it *live) {
-	show := func(it *live) error { b.due = append(b.due, it); return nil }
-	b.window.add(it, func() *live { return it }, show, func() error { return show(it) }) // errEnough: of these only
-}
-
-// end returns what is to be shown, and what of that is not there.
-func (b *backlog) end() ([]*live, error) {
-	if b.chain != nil {
-		if !b.chain.found {
-			return nil, fmt.Errorf("no event #%d is among those buffered", b.chain.ref.Num)
-		}
-		wanted := b.chain.wanted()
-		for _, it := range b.all {
-			if wanted(it) && b.sel.match(it) {
-				b.choose(it)
-			}
-		}
-	}
-	err := b.window.end(func(it *live) error { b.due = append(b.due, it); return nil })
-	return b.due, err
-}
-
-// choosing reports whether buffered events are being chosen among.
-func (l *follower) choosing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.backlog != nil
-}
-
-// hold reports whether an event is one of the buffered ones, which are shown
-// later if at all.
-func (l *follower) hold(it *live, conditions *Select) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.backlog == nil {
+// add takes the next event, and returns false if the backlog is closed. Conditions are
+// those that the publisher has not evaluated.
+func (b *backlog) add(ev *liveEvent, conditions *Select) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.t.open {
 		return false
 	}
-	l.backlog.add(it, conditions)
+	if b.t.chain != nil {
+		b.t.chain.add(ev)
+		b.t.all = append(b.t.all, ev)
+	} else if conditions.match(ev, "") {
+		b.t.choose(ev)
+	}
 	return true
 }
 
-// chosen shows what was chosen of the buffered events, which are all there now.
-// From now on events are shown as they come.
-func (l *follower) chosen(ctx context.Context) {
-	l.mu.Lock()
-	b := l.backlog
-	l.backlog = nil
-	l.mu.Unlock()
-	if b == nil || ctx.Err() != nil {
-		return
-	}
-	due, err := b.end()
-	for _, it := range due {
-		if l.push(ctx, it, true) != nil {
-			return
-		}
-	}
-	if err != nil {
-		l.note("%v", err)
-	}
+// choose applies Last and Around to an event for which the other conditions hold.
+func (t *backlogTable) choose(ev *liveEvent) {
+	show := func(ev *liveEvent) error { t.due = append(t.due, ev); return nil }
+	// The error can only be errEnough, after which events still have to be taken.
+	t.window.add(ev, func() *liveEvent { return ev }, show, func() error { return show(ev) })
 }
 
-// mark has [follower.chosen] called when a publisher of the original's has sent
-// what it had buffered. It does not say so itself; but it sends that to one
-// subscriber after the other, so that the first event of a second subscription
-// comes after the last buffered one of the first. There is one: connecting to the
-// original logs events.
-func (l *follower) mark(ctx context.Context, remote *rpc.Remote) (stop func()) {
-	var once sync.Once
-	pending := remote.Start("subscribe_to_all", rpc.Pos(&rpc.Methods{Name: "RILogObserver.foolscap.lothar.com", Map: map[string]func(*rpc.Call) (any, error){
-		"msg":  func(*rpc.Call) (any, error) { once.Do(func() { l.chosen(ctx) }); return nil, nil },
-		"done": func(*rpc.Call) (any, error) { return nil, nil },
-	}}, true))
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		select {
-		case <-pending.Done():
-		case <-ctx.Done():
-			return
+// close closes the backlog. It returns the events to be shown, and an error if the event
+// that Around or Parents names is not among the buffered ones. A backlog that is closed
+// already has no events to show.
+func (b *backlog) close() ([]*liveEvent, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.t
+	b.t = backlogTable{}
+	if !t.open {
+		return nil, nil
+	}
+	if t.chain != nil {
+		if !t.chain.found {
+			return nil, fmt.Errorf("no event #%d among the buffered events", t.chain.ref.Num)
 		}
-		var subscription *rpc.Remote
-		if pending.Result(&subscription) == nil {
-			subscription.Send("unsubscribe", rpc.Args{}) // the buffered ones are sent in any case
+		inChain := t.chain.contains()
+		for _, ev := range t.all {
+			if inChain(ev) && t.sel.match(ev, "") {
+				t.choose(ev)
+			}
 		}
-	})
-	return ended.Wait
+	}
+	err := t.window.end(func(ev *liveEvent) error { t.due = append(t.due, ev); return nil })
+	return t.due, err
 }

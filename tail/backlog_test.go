@@ -18,7 +18,7 @@ import (
 	"github.com/flogtool/flogtool/tail"
 )
 
-// texts returns what the lines of events say, "#" and the number in front.
+// texts returns the texts of the lines that are events.
 func texts(lines []string) (out []string) {
 	for _, line := range lines {
 		if _, text, ok := strings.Cut(line, "]#"); ok {
@@ -29,7 +29,7 @@ func texts(lines []string) (out []string) {
 	return out
 }
 
-// notes are what is written, piece by piece.
+// notes is a writer that sends each piece of text that is written.
 type notes chan string
 
 func (n notes) Write(text []byte) (int, error) {
@@ -37,15 +37,15 @@ func (n notes) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Of what a process of ours has buffered --last, --around and --parents choose as
-// in a file; what it logs then is shown if the other conditions hold for it.
+// Last, Around and Parents choose among the events that our publisher has buffered, as they
+// do in a file. Later events are shown if the other conditions hold.
 func TestTailBacklogOurs(t *testing.T) {
 	app := "app"
 	only, err := filter.Compile(`facility == "app" || message == "one"`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The events, by what they say; the cause of six is one.
+	// The messages of the events. The parent of six is one.
 	const none = "none"
 	names := []string{"one", "two", "three", "four", "five", "six", "seven"}
 	for _, test := range []struct {
@@ -61,14 +61,14 @@ func TestTailBacklogOurs(t *testing.T) {
 		{"around among the selected", "six", "", &tail.Select{Context: 2, Facility: &app}, []string{"three", "four", "six", "seven"}},
 		{"around none", none, "", &tail.Select{Context: 2}, nil},
 		{"parents", "", "six", &tail.Select{}, []string{"one", "six"}},
-		// The cause is not selected; what the chain leads through is not lost for that.
+		// The chain leads through one, for which the other condition does not hold.
 		{"parents among the selected", "", "six", &tail.Select{Facility: &app}, []string{"six"}},
 		{"last of parents", "", "six", &tail.Select{Last: 1}, []string{"six"}},
 		{"parents of none", "", none, &tail.Select{}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			lp, target := recorded(t)
+			lp, target := openLogport(t)
 			log := slog.New(lp.Handler())
 			nums := map[string]event.Num{none: 1 << 40}
 			for _, name := range names {
@@ -88,7 +88,7 @@ func TestTailBacklogOurs(t *testing.T) {
 				test.sel.Parents = &tail.EventRef{Num: nums[test.parents]}
 			}
 			notes := make(notes, 10)
-			next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Select: test.sel, Style: tail.Style{Zone: time.UTC}, Notes: notes})
+			next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, Select: test.sel, Style: tail.Style{Zone: time.UTC}, Notes: notes})
 			got := []string{}
 			if test.want != nil {
 				last := test.want[len(test.want)-1]
@@ -113,17 +113,17 @@ func TestTailBacklogOurs(t *testing.T) {
 	}
 }
 
-// The original's publisher does not say where what it has buffered ends: tail
-// finds out.
+// The original's publisher does not say where its buffered events end, and the follower
+// finds it out.
 func TestTailBacklogOriginal(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
 	prog := foolscaptest.Start(t, app, furl, freePort(t))
 	prog.Expect(t, `^ready`)
 	target := target(t, furl)
-	// All that is buffered, to know the numbers and that there is much.
+	// Show all buffered events, for their numbers and to see that there are many.
 	io.WriteString(prog.Stdin, strings.Repeat("mark many\n", 150)+"mark first\nmark second\nmark third\n")
-	next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, Style: tail.Style{Zone: time.UTC}})
+	next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, CatchUp: true, Style: tail.Style{Zone: time.UTC}})
 	lines := until(t, next, " third$")
 	stop()
 	second := regexp.MustCompile(`#(\d+) `).FindStringSubmatch(lines[len(lines)-2])
@@ -139,10 +139,10 @@ func TestTailBacklogOriginal(t *testing.T) {
 		{&tail.Select{Around: &tail.EventRef{Num: event.Num(num)}, Context: 2}, []string{"many", "first", "second", "third"}},
 		{&tail.Select{Parents: &tail.EventRef{Num: event.Num(num)}}, []string{"second"}},
 	} {
-		// Connecting logs events as well, and so did the cases before.
+		// Connecting logs events as well, and the cases before have logged some.
 		live := "live" + strconv.Itoa(i)
 		test.sel.Grep = regexp.MustCompile("^(many|first|second|third|" + live + ")$")
-		next, stop := ours(t, tail.Follow{Targets: []tail.Target{target}, Select: test.sel, Style: tail.Style{Zone: time.UTC}})
+		next, stop := startFollow(t, tail.Follow{Targets: []tail.Target{target}, Select: test.sel, Style: tail.Style{Zone: time.UTC}})
 		got := texts(until(t, next, " "+test.want[len(test.want)-1]+"$"))
 		io.WriteString(prog.Stdin, "mark "+live+"\n")
 		got = append(got, texts(until(t, next, " "+live+"$"))...)

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// TimeMode says how times are shown.
+// TimeMode is the form in which times are shown. All but Relative are the original's.
 type TimeMode int
 
 const (
@@ -15,13 +18,13 @@ const (
 	LongLocal                  // 2023-11-15_03:43:20.250000+0530
 	UTC                        // 2023-11-14_22:13:20.250000Z
 	Epoch                      // 1700000000.250
-	Relative                   // +12.250: seconds since the first event shown
+	Relative                   // +12.250: seconds since the first event that is shown
 )
 
-// The names of the time modes; relative is ours.
+// timeModes are the names of the modes.
 var timeModes = []string{"short-local", "long-local", "utc", "epoch", "relative"}
 
-// ParseTimeMode returns the mode of that name.
+// ParseTimeMode returns the mode with this name. The error lists the names.
 func ParseTimeMode(name string) (TimeMode, error) {
 	for i, s := range timeModes {
 		if s == name {
@@ -31,32 +34,83 @@ func ParseTimeMode(name string) (TimeMode, error) {
 	return 0, fmt.Errorf("--timestamps= must be one of (short-local, long-local, utc, epoch, relative), not %q", name)
 }
 
-// Clock shows times in one mode. Times come in the order of events, mostly many
-// in a second: the text of the second is kept. It serves one goroutine.
-type Clock struct {
-	mode   TimeMode
-	loc    *time.Location
-	second int64  // of text
-	text   []byte // of the second
-	zone   []byte // of the second, in LongLocal
-	start  float64
-	begun  bool
+// ParseTime parses a point in time and returns it in seconds since 1970. It accepts RFC
+// 3339, "2006-01-02 15:04:05", a date, a time of today, the forms of [LongLocal], [UTC]
+// and [Epoch], the time in an incident's name, and a time relative to now: "-15m",
+// "-2h30m", "-3d". A time without a zone is in the zone of now. The error shows the
+// usual forms.
+func ParseTime(s string, now time.Time) (float64, error) {
+	if rest, ok := strings.CutPrefix(s, "-"); ok {
+		days := time.Duration(0)
+		if d, after, ok := strings.Cut(rest, "d"); ok {
+			n, err := strconv.Atoi(d)
+			if err != nil {
+				return 0, badTime(s)
+			}
+			days, rest = time.Duration(n)*24*time.Hour, after
+			if rest == "" {
+				rest = "0s"
+			}
+		}
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			return 0, badTime(s)
+		}
+		return flogfile.Seconds(now.Add(-d - days)), nil
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
+		return f, nil
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02_15:04:05.999999999Z07:00", "2006-01-02_15:04:05.999999999-0700",
+		"2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02--15-04-05Z", "2006-01-02",
+	} {
+		loc := now.Location()
+		if strings.HasSuffix(layout, "Z") {
+			loc = time.UTC
+		}
+		if t, err := time.ParseInLocation(layout, s, loc); err == nil {
+			return flogfile.Seconds(t), nil
+		}
+	}
+	for _, layout := range []string{"15:04:05", "15:04"} {
+		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
+			y, m, d := now.Date()
+			return flogfile.Seconds(time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())), nil
+		}
+	}
+	return 0, badTime(s)
 }
 
-// NewClock returns a clock that shows local times in loc.
-func NewClock(mode TimeMode, loc *time.Location) *Clock {
+func badTime(s string) error {
+	return fmt.Errorf("%q is not a time: want RFC 3339 (2026-11-22T16:04:05Z), 2026-11-22 16:04:05, 16:04, seconds since 1970, or -15m", s)
+}
+
+// clock formats times in one mode. Successive times are mostly in the same second, so it
+// keeps the text of the last second. Only one goroutine may use it.
+type clock struct {
+	mode   TimeMode
+	loc    *time.Location
+	second int64  // that text is of
+	text   []byte // up to the point
+	zone   []byte // what follows the fraction
+	start  float64
+	begun  bool // start is set
+}
+
+// newClock returns a clock that shows local times in loc.
+func newClock(mode TimeMode, loc *time.Location) *clock {
 	if mode == UTC {
 		loc = time.UTC
 	}
-	return &Clock{mode: mode, loc: loc, second: math.MinInt64}
+	return &clock{mode: mode, loc: loc, second: math.MinInt64}
 }
 
-// Append appends the time t in seconds since 1970, as the original shows it: the
-// fraction is cut off, not rounded, as computed in doubles; before 1970 it is
-// negative, and the clock part is rounded down. Times that no clock shows are
-// appended as numbers.
-func (c *Clock) Append(dst []byte, t float64) []byte {
-	// The original dies from the year 10000 and on what is no number.
+// append appends the time t, in seconds since 1970, as the original shows it: the
+// fraction is computed in doubles and truncated, not rounded; before 1970 it is
+// negative, and the clock part is rounded down. NaN and times outside the years 1 to
+// 9999, for which the original fails, are appended as numbers.
+func (c *clock) append(dst []byte, t float64) []byte {
 	if math.IsNaN(t) || t < -62135596800 || t >= 253402300800 {
 		return strconv.AppendFloat(dst, t, 'g', -1, 64)
 	}
@@ -84,7 +138,7 @@ func (c *Clock) Append(dst []byte, t float64) []byte {
 	return append(dst, c.zone...)
 }
 
-func (c *Clock) setSecond(second int64) {
+func (c *clock) setSecond(second int64) {
 	c.second = second
 	at := time.Unix(second, 0).In(c.loc)
 	c.zone = c.zone[:0]
@@ -100,7 +154,7 @@ func (c *Clock) setSecond(second int64) {
 	}
 }
 
-// appendPadded appends n as %0*d does.
+// appendPadded appends n as the format %0*d does; width is at most 6.
 func appendPadded(dst []byte, n, width int) []byte {
 	if n < 0 {
 		return fmt.Appendf(dst, "%0*d", width, n)

@@ -10,12 +10,13 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// maxCompleted is how many lines of a file a completion looks at: it must be
-// there before the person notices.
+// maxCompleted is how many lines a completion reads, of all files together, so that it
+// is immediate; taste.
 const maxCompleted = 20_000
 
-// Facilities returns the facilities in the files that paths name, as far as a
-// quick look finds them. What cannot be read has none.
+// Facilities returns the facilities of the events in the files that paths name, as for
+// [Expand], sorted. It is for completion in a shell: it reads the first 20,000 lines
+// only, and ignores files that it cannot read.
 func Facilities(paths []string) []string {
 	files, err := Expand(paths)
 	if err != nil {
@@ -46,8 +47,9 @@ func Facilities(paths []string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// CompleteFiles returns the names of incidents that begin with prefix, for which
-// shells know no file: those in a gatherer's or application's directory.
+// CompleteFiles returns the names of incidents that begin with prefix, sorted. A shell
+// completes names of files itself; these names are not files where prefix points to, but
+// [Expand] finds the files in a gatherer's or application's directory there.
 func CompleteFiles(prefix string) []string {
 	dir, base := filepath.Split(prefix)
 	if !strings.HasPrefix("incident-", base) && !strings.HasPrefix(base, "incident-") || base == "" {

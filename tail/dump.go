@@ -1,18 +1,7 @@
-// Package tail shows events: those that files hold, and those of live processes.
-//
-//	files ───────► flogfile ──┐
-//	                          ├──► select ──► show ──► output
-//	live process ──► Tub ─────┘
-//
-// It decides nothing about events and stores none, except that a tail may save
-// what it shows.
-//
-// Spec: cli.md section 2 (dump, tail, filter).
 package tail
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,32 +17,37 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Dump says which files are to be shown and how.
+// Dump shows the events of flog files: those of one file in its order, those of several
+// files by time.
 type Dump struct {
 	Files    []string  // as [Expand] returns them
-	In       io.Reader // for the file "-"
+	In       io.Reader // content of the file "-"; required if that is among Files
 	Style    Style
-	Select   *Select  // nil is all
-	Follow   bool     // wait for what is added to the files
-	Watch    []string // with Follow: directories in which new files are followed too
-	Out      io.Writer
-	Notes    io.Writer // what concerns the files and not the events
+	Select   *Select   // nil selects all events
+	Follow   bool      // wait for more events at the end of plain files, until ctx is done
+	Watch    []string  // with Follow, directories whose new files are followed as well
+	Out      io.Writer // required
+	Notes    io.Writer // remarks about files; nil discards them
 	Progress *Progress // may be nil
 }
 
-// Run shows the events. The error is that of writing or of a file that cannot be
-// read; if some of it could be, it is a [*flogfile.DamageError], after all that
-// could be is shown.
+// Run shows the selected events, with Follow until ctx is done. It shows all that can be
+// read, and then returns the errors of the files, joined; that of a damaged file is a
+// [*flogfile.DamageError]. The error of Out, and without Follow that of ctx, it returns at
+// once.
 func (d *Dump) Run(ctx context.Context) error {
 	if d.Select == nil {
 		d.Select = &Select{}
+	}
+	if d.Notes == nil {
+		d.Notes = io.Discard
 	}
 	s := &sources{names: d.Files, in: d.In, want: d.Select.want(), progress: d.Progress}
 	var err error
 	switch {
 	case d.Follow:
 		err = d.follow(ctx)
-	case len(d.Files) == 1 && d.Style.Form <= FormTemplate && d.Style.Times != Relative && !d.Select.whole():
+	case len(d.Files) == 1 && d.Style.Form <= FormTemplate && d.Style.Times != Relative && !d.Select.spansEvents():
 		err = d.parallel(ctx, s)
 	default:
 		err = d.sequential(ctx, s)
@@ -61,36 +55,35 @@ func (d *Dump) Run(ctx context.Context) error {
 	return errors.Join(err, s.err(), d.Select.Err())
 }
 
-// dumpBlock is what a worker makes of a block: its text, under which incident,
-// and the incident that rules after it.
+// dumpBlock is the output for a block of a file.
 type dumpBlock struct {
 	out           []byte
-	before, after *incident
+	before, after *fileHeader // the latest header before the block, and at its end
 	damage        flogfile.DamageError
 }
 
-// parallel shows the events of one file in its order.
+// parallel shows the events of one file in its order. Several goroutines format them.
 func (d *Dump) parallel(ctx context.Context, s *sources) error {
 	r, err := s.open(d.Files[0])
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	// Blocks are worked on in parallel under the incident that was known when
-	// they were begun. Headers stand at the start of files; where one does not,
-	// the blocks after it are done again.
-	var current atomic.Pointer[incident]
-	current.Store(&incident{})
+	// A worker formats a block with the header that is the latest when it begins. That is
+	// wrong if one of the blocks before, which other workers have, contains a header. It is
+	// rare, since headers are at the start of files; such a block is formatted again.
+	var current atomic.Pointer[fileHeader]
+	current.Store(&fileHeader{})
 	newWork := func() func(flogfile.Block, dumpBlock) dumpBlock {
 		p := d.printer(r)
 		var line flogfile.Line
 		return func(b flogfile.Block, old dumpBlock) dumpBlock { return p.block(&line, b, current.Load(), old.out) }
 	}
-	again := d.printer(r)
+	p := d.printer(r) // to format again
 	var line flogfile.Line
 	err = flogfile.Map(r, runtime.GOMAXPROCS(0), newWork, func(b flogfile.Block, done dumpBlock) error {
 		if done.before != current.Load() {
-			done = again.block(&line, b, current.Load(), done.out)
+			done = p.block(&line, b, current.Load(), done.out)
 		}
 		r.Damage().Merge(&done.damage)
 		current.Store(done.after)
@@ -102,41 +95,25 @@ func (d *Dump) parallel(ctx context.Context, s *sources) error {
 	return s.fault(err)
 }
 
-// printer returns a printer of r's events that are wanted.
+// printer returns a printer for the selected events of r.
 func (d *Dump) printer(r *flogfile.Reader) *printer {
 	p := newPrinter(d.Style)
-	if !d.Select.all() {
+	if !d.Select.matchesAll() {
 		p.sel = d.Select
 	}
 	p.file = r.Name()
 	return p
 }
 
-// block makes the text of a block.
-func (p *printer) block(line *flogfile.Line, b flogfile.Block, under *incident, out []byte) dumpBlock {
-	p.incident = under
-	d := dumpBlock{before: under, out: out[:0]}
-	if d.out == nil {
-		d.out = make([]byte, 0, len(b.Data)/2)
-	}
-	b.Lines(line, &d.damage, func(l *flogfile.Line) bool {
-		d.out = p.line(d.out, l, &d.damage)
-		return true
-	})
-	d.after = p.incident
-	return d
-}
-
-// sequential shows the events of several files, or in a form or by a selection
-// that needs their order.
+// sequential shows the events on one goroutine: those of several files, or of one if the
+// form, the mode of times or the selection depends on their order.
 func (d *Dump) sequential(ctx context.Context, s *sources) error {
-	var wanted func(r record) bool
+	var inChain func(r record) bool
 	if d.Select.Parents != nil {
-		c, err := d.chain(ctx)
-		if err != nil {
+		var err error
+		if inChain, err = readChain(ctx, d.Files, d.Select.Parents); err != nil {
 			return err
 		}
-		wanted = c.wanted()
 	}
 	out := bufio.NewWriterSize(d.Out, 256<<10)
 	v := d.view(out)
@@ -146,12 +123,12 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 		if p == nil {
 			p = d.printer(r)
 			p.sel = nil
-			p.clock = v.clock // one start for times relative to it
+			p.clock = v.clock
 			printers[r] = p
 		}
 		if l.Kind&flogfile.KindHeader != 0 {
 			text := p.header(nil, l, r.Damage())
-			// Of merged files the headers would stand between events of others.
+			// The header of a merged file would be shown between events of others.
 			if d.Style.Form == FormText && (len(d.Files) == 1 || d.Style.Verbose) {
 				v.text(text)
 			}
@@ -160,13 +137,13 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 			return v.err
 		}
 		if !l.IsObject() {
-			r.Damage().AddLost(l, "the event is no object")
+			r.Damage().AddLost(l, "the event is not an object")
 			return nil
 		}
 		if missing := p.missing(l); missing != "" {
-			r.Damage().AddOdd(l, missing)
+			r.Damage().AddIncomplete(l, missing)
 		}
-		if !d.Select.match(l) || wanted != nil && !wanted(l) {
+		if !d.Select.match(l, p.head.program) || inChain != nil && !inChain(l) {
 			return nil
 		}
 		return v.event(p, l)
@@ -180,45 +157,10 @@ func (d *Dump) sequential(ctx context.Context, s *sources) error {
 	return out.Flush()
 }
 
-// chain reads the files once for who is whose parent.
-func (d *Dump) chain(ctx context.Context) (*chain, error) {
-	for _, name := range d.Files {
-		if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() || name == "-" {
-			return nil, fmt.Errorf("%s: --parents reads files twice, which this cannot be", name)
-		}
-	}
-	c := &chain{ref: d.Select.Parents}
-	first := &sources{names: d.Files}
-	err := first.each(ctx, func(l *flogfile.Line, _ *flogfile.Reader) error {
-		if l.IsObject() {
-			c.add(l)
-		}
-		return nil
-	})
-	if err == nil && !c.found {
-		err = fmt.Errorf("no event #%d in %s", c.ref.Num, strings.Join(d.Files, ", "))
-	}
-	return c, err
-}
-
-// view shows events one after the other in a form.
-type view struct {
-	out   *bufio.Writer
-	style Style
-	clock *Clock
-	err   error
-	buf   []byte
-
-	window window[kept]
-
-	rows    [][]string
-	tree    *tree
-	summary *summary
-}
-
+// view returns a view that writes to out.
 func (d *Dump) view(out *bufio.Writer) *view {
 	p := newPrinter(d.Style)
-	v := &view{out: out, style: d.Style, clock: p.clock, window: window[kept]{sel: d.Select}}
+	v := &view{out: out, style: d.Style, clock: p.clock, window: window[heldLine]{sel: d.Select}}
 	switch d.Style.Form {
 	case FormTree:
 		v.tree = &tree{}
@@ -228,103 +170,28 @@ func (d *Dump) view(out *bufio.Writer) *view {
 	return v
 }
 
-func (v *view) text(text []byte) {
-	if v.err == nil {
-		_, v.err = v.out.Write(text)
-	}
-}
-
-// maxRows is how many rows one table has; longer output is several tables, since
-// a column's width is known only at the end.
-const maxRows = 5000
-
-// event shows one event that is selected, now or when it is known to be wanted.
-func (v *view) event(p *printer, l *flogfile.Line) error {
-	return v.window.add(l,
-		func() kept { return kept{p, p.incident, bytes.Clone(l.Raw)} },
-		v.showKept,
-		func() error { v.show(p, l); return v.err })
-}
-
-// kept is a line that may be shown later.
-type kept struct {
-	p        *printer
-	incident *incident
-	raw      []byte
-}
-
-func (v *view) showKept(k kept) error {
-	now := k.p.incident
-	k.p.incident = k.incident
-	v.show(k.p, flogfile.ParseLine(k.raw))
-	k.p.incident = now
-	return v.err
-}
-
-// show shows one event in the form.
-func (v *view) show(p *printer, r record) {
-	switch v.style.Form {
-	case FormTable:
-		if v.rows = append(v.rows, p.row(r)); len(v.rows) == maxRows {
-			v.flushRows()
-		}
-	case FormTree:
-		v.tree.p = p
-		v.tree.add(r)
-	case FormSummary:
-		v.summary.p.incident = p.incident
-		v.summary.add(r)
-	default:
-		v.buf = p.event(v.buf[:0], r)
-		v.text(v.buf)
-	}
-}
-
-func (v *view) flushRows() {
-	if len(v.rows) > 0 {
-		v.text([]byte(Table(tableHeader, v.rows)))
-		v.rows = nil
-	}
-}
-
-// end shows what could not be shown before.
-func (v *view) end() error {
-	if err := v.window.end(v.showKept); v.err == nil {
-		v.err = err
-	}
-	switch v.style.Form {
-	case FormTable:
-		v.flushRows()
-	case FormTree:
-		v.text(v.tree.append(nil))
-	case FormSummary:
-		v.text(v.summary.append(nil, Table))
-	}
-	return v.err
-}
-
-// follow shows what is added to the files, until ctx is done. Compressed files do
-// not grow: they are shown first. In directories new files are looked for.
+// follow shows the files and what is added to them, until ctx is done. Compressed files do
+// not grow, and are shown first.
 func (d *Dump) follow(ctx context.Context) error {
-	var done, growing []string
+	var compressed, plain []string
 	for _, name := range d.Files {
 		if name == "-" || strings.HasSuffix(name, ".flog") || !flogfile.IsName(name) {
-			growing = append(growing, name)
+			plain = append(plain, name)
 		} else {
-			done = append(done, name)
+			compressed = append(compressed, name)
 		}
 	}
-	var mu sync.Mutex // around out and the first error
-	var first error
+	var mu sync.Mutex // held while writing to Out, and for failed
+	var failed error
 	fail := func(err error) {
 		if err != nil {
 			mu.Lock()
-			first = errors.Join(first, err)
+			failed = errors.Join(failed, err)
 			mu.Unlock()
 		}
 	}
-	if len(done) > 0 {
-		s := &sources{names: done, want: d.Select.want()}
+	if len(compressed) > 0 {
+		s := &sources{names: compressed, want: d.Select.want()}
 		fail(d.sequential(ctx, s))
 		fail(s.err())
 	}
@@ -334,22 +201,22 @@ func (d *Dump) follow(ctx context.Context) error {
 		seen[logKey(name)] = true
 		loops.Go(func() { fail(d.followFile(ctx, name, &mu)) })
 	}
-	for _, name := range done {
+	for _, name := range compressed {
 		seen[logKey(name)] = true
 	}
-	for _, name := range growing {
+	for _, name := range plain {
 		start(name)
 	}
 	for len(d.Watch) > 0 {
 		select {
 		case <-ctx.Done():
 			loops.Wait()
-			return first
+			return failed
 		case <-time.After(5 * pollEvery):
 		}
 		files, err := Expand(d.Watch)
 		if err != nil {
-			continue // a directory may be gone for a moment, or empty
+			continue // the directory may be missing for a moment, or empty
 		}
 		for _, name := range files {
 			if strings.HasSuffix(name, ".flog") && !seen[logKey(name)] {
@@ -358,10 +225,11 @@ func (d *Dump) follow(ctx context.Context) error {
 		}
 	}
 	loops.Wait()
-	return first
+	return failed
 }
 
-// logKey is what stays of a log's name when it is rotated and compressed.
+// logKey returns the part of a log's name that does not change when the log is rotated or
+// compressed.
 func logKey(name string) string {
 	if key, _, ok := strings.Cut(name, "---to-"); ok {
 		return key
@@ -370,61 +238,61 @@ func logKey(name string) string {
 	return key
 }
 
+// followFile shows what a file has and what is added to it, until ctx is done or the name
+// no longer exists. If the file is replaced under its name it continues with the new one.
+// It holds mu while it writes.
 func (d *Dump) followFile(ctx context.Context, name string, mu *sync.Mutex) error {
+	if name == "-" {
+		return d.followReader(ctx, name, d.In, mu)
+	}
 	for ctx.Err() == nil {
-		var f *os.File
-		var src io.Reader = d.In
-		if name != "-" {
-			var err error
-			if f, err = os.Open(name); err != nil {
-				return err
-			}
-			src = &growing{ctx: ctx, name: name, file: f}
-		}
-		r, err := flogfile.NewReader(src, name)
+		f, err := os.Open(name)
 		if err != nil {
-			f.Close()
-			if ctx.Err() != nil {
-				return nil
-			}
 			return err
 		}
-		p := d.printer(r)
-		if len(d.Files) > 1 || len(d.Watch) > 0 {
-			p.label = filepath.Base(name) + "| "
-		}
-		var buf []byte
-		for {
-			l, err := r.Next()
-			if err != nil {
-				f.Close()
-				if err != io.EOF || name == "-" {
-					return notEOF(err)
-				}
-				break
-			}
-			buf = p.line(buf[:0], l, r.Damage())
-			mu.Lock()
-			_, err = d.Out.Write(p.labelled(buf))
-			mu.Unlock()
-			if err != nil {
-				f.Close()
-				return err
-			}
+		err = d.followReader(ctx, name, &growing{ctx: ctx, name: name, file: f}, mu)
+		f.Close()
+		if err != nil {
+			return err
 		}
 		if _, err := os.Stat(name); err != nil && ctx.Err() == nil {
 			if len(d.Watch) == 0 {
-				fmt.Fprintf(d.Notes, "flogtool dump: %s is gone\n", name)
+				fmt.Fprintf(d.Notes, "flogtool dump: %s no longer exists\n", name)
 			}
-			return nil // rotated: the watch finds the next
+			return nil // with Watch, follow finds the file that replaces it
 		}
 	}
 	return nil
 }
 
-func notEOF(err error) error {
-	if err == io.EOF {
-		return nil
+// followReader shows the events of src as they come, up to its end.
+func (d *Dump) followReader(ctx context.Context, name string, src io.Reader, mu *sync.Mutex) error {
+	r, err := flogfile.NewReader(src, name)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
 	}
-	return err
+	p := d.printer(r)
+	if len(d.Files) > 1 || len(d.Watch) > 0 {
+		p.label = filepath.Base(name) + "| "
+	}
+	var buf []byte
+	for {
+		l, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		buf = p.line(buf[:0], l, r.Damage())
+		mu.Lock()
+		_, err = d.Out.Write(p.labelled(buf))
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 }

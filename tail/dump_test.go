@@ -5,15 +5,12 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/flogtool/flogtool/event/flogfile"
-	"github.com/flogtool/flogtool/event/flogfile/bzip2"
-	"github.com/flogtool/flogtool/rpc/foolscaptest"
 	"github.com/flogtool/flogtool/tail"
 )
 
@@ -31,7 +28,8 @@ func appendTo(t *testing.T, path, text string) {
 	}
 }
 
-// A growing file is followed line by line, over its rotation in a directory.
+// Follow shows the lines of a growing file as they come, and those of the file that replaces
+// it when it is rotated.
 func TestDumpFollow(t *testing.T) {
 	dir := t.TempDir()
 	first := filepath.Join(dir, "from-2026-11-22--16-18-44Z---to-present.flog")
@@ -63,31 +61,5 @@ func TestDumpFollow(t *testing.T) {
 	go io.Copy(io.Discard, r)
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// What filter writes reads the same by the original's dump as what it read.
-func TestFilterReadByOriginal(t *testing.T) {
-	original := foolscaptest.Tool(t, "flogtool")
-	const corpus = "../testdata/corpus/"
-	dump := func(path string) string {
-		out, err := exec.Command(original, "dump", "-v", "-r", path).Output()
-		if err != nil {
-			t.Fatalf("the original's dump of %s: %v", path, err)
-		}
-		return string(out)
-	}
-	for _, name := range []string{"flogs/04-formats.flog", "flogs/06-types.flog", "flogs/05-unicode.flog.bz2", "incidents/incident-2026-11-22--16-21-06Z-4z7glby.flog.bz2"} {
-		want := dump(corpus + name)
-		for _, suffix := range []string{".flog", ".flog.bz2"} {
-			to := filepath.Join(t.TempDir(), "new"+suffix)
-			f := tail.Filter{Files: []string{corpus + name}, To: to, Bzip2: bzip2.NewWriter}
-			if err := f.Run(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if got := dump(to); got != want {
-				t.Errorf("%s by way of %s reads otherwise", name, suffix)
-			}
-		}
 	}
 }

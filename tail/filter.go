@@ -14,28 +14,31 @@ import (
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// Filter copies those lines of flog files that are wanted: headers and lines
-// without an event always, events as Select says. Lines are written in the form
-// in which the original writes them; what it does not know in them stays.
+// Filter copies lines of flog files to a new file: events that are selected, and all
+// headers and other lines. It writes a line in the form in which the original writes it,
+// and keeps keys that it does not know.
 type Filter struct {
-	Files    []string  // as [Expand] returns them; several are merged
-	In       io.Reader // for the file "-"
-	To       string    // the new file, compressed as its name says; "" replaces the file, "-" is Out
-	Bzip2    flogfile.Bzip2
-	Select   *Select
-	Out      io.Writer                    // for the file "-"
-	Seen     func(l *flogfile.Line) error // called for each line as it is read, if not nil
-	Progress *Progress
+	Files    []string                     // as [Expand] returns them; several are merged by time
+	In       io.Reader                    // content of the file "-"; required if that is among Files
+	To       string                       // the new file, compressed as its name says; "-" is Out; "" replaces the file
+	Bzip2    flogfile.Bzip2               // makes the compressor for names in .bz2; nil refuses them
+	Select   *Select                      // nil selects all events
+	Out      io.Writer                    // required if To is "-"
+	Seen     func(l *flogfile.Line) error // called for each line as it is read; its error ends Run; may be nil
+	Progress *Progress                    // may be nil
 
 	total, kept int
 }
 
-// Counts returns how many lines were read, and how many of them were copied.
+// Counts returns the number of lines that were copied, and of those that were read. It may
+// be called when Run has returned.
 func (f *Filter) Counts() (kept, total int) { return f.kept, f.total }
 
-// Run filters. The new file appears under its name when it is whole. If not all
-// of the input could be read, the error is a [*flogfile.DamageError]; a new file
-// then has what could be, but a file to be replaced stays as it was.
+// Run copies the lines. A new file appears under its name when it is complete. If a part of
+// the input cannot be read, or Select.Only cannot be evaluated for some events, Run copies
+// the rest and returns the reasons, joined; for a damaged file that is a
+// [*flogfile.DamageError]. It then makes a new file, but does not replace one. After any
+// other error there is no new file.
 func (f *Filter) Run(ctx context.Context) error {
 	if f.Select == nil {
 		f.Select = &Select{}
@@ -55,7 +58,7 @@ func (f *Filter) Run(ctx context.Context) error {
 	return f.toFile(ctx, s)
 }
 
-// toFile writes a new file, which takes the place of the target at the end.
+// toFile writes a new file, which replaces the target at the end.
 func (f *Filter) toFile(ctx context.Context, s *sources) error {
 	target := f.To
 	mode := os.FileMode(0o666) // less the umask
@@ -67,7 +70,7 @@ func (f *Filter) toFile(ctx context.Context, s *sources) error {
 		}
 		mode = st.Mode().Perm()
 	}
-	// The input is looked at first: what is no flog file leaves no trace.
+	// Input that is not a flog file is refused before anything is written.
 	for _, name := range f.Files {
 		if name == "-" {
 			continue
@@ -95,7 +98,7 @@ func (f *Filter) toFile(ctx context.Context, s *sources) error {
 	}
 	damage := errors.Join(s.err(), f.Select.Err())
 	if damage != nil && f.To == "" {
-		return errors.Join(damage, fmt.Errorf("%s was left as it is", target))
+		return errors.Join(damage, fmt.Errorf("%s is not changed", target))
 	}
 	if err := file.Commit(); err != nil {
 		return err
@@ -103,16 +106,17 @@ func (f *Filter) toFile(ctx context.Context, s *sources) error {
 	return damage
 }
 
-// filterBlock is what a worker makes of a block.
+// filterBlock is the output for a block of a file.
 type filterBlock struct {
 	out         []byte
 	total, kept int
 	damage      flogfile.DamageError
 }
 
-// copy writes the wanted lines to w.
+// copy writes the wanted lines to w. Several goroutines select them if the selection allows
+// it.
 func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error {
-	if len(f.Files) != 1 || f.Seen != nil || f.Select.whole() {
+	if len(f.Files) != 1 || f.Seen != nil || f.Select.spansEvents() || f.Select.Only != nil && f.Select.Only.Uses("program") {
 		return f.sequential(ctx, s, w)
 	}
 	r, err := s.open(f.Files[0])
@@ -126,7 +130,7 @@ func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error
 			d := filterBlock{out: old.out[:0]}
 			b.Lines(&line, &d.damage, func(l *flogfile.Line) bool {
 				d.total++
-				if f.wanted(l, &d.damage) {
+				if f.wanted(l, "", &d.damage) {
 					d.kept++
 					d.out = append(l.AppendLine(d.out), '\n')
 				}
@@ -147,35 +151,35 @@ func (f *Filter) copy(ctx context.Context, s *sources, w *flogfile.Writer) error
 	return s.fault(err)
 }
 
-// wanted reports whether a line is to be copied.
-func (f *Filter) wanted(l *flogfile.Line, damage *flogfile.DamageError) bool {
+// wanted reports whether a line is to be copied. Program is the name of the program that
+// recorded the line's file, or "" if it is not known.
+func (f *Filter) wanted(l *flogfile.Line, program string, damage *flogfile.DamageError) bool {
 	if l.Kind&flogfile.KindEvent == 0 {
 		return true
 	}
-	if f.Select.all() {
+	if f.Select.matchesAll() {
 		return true
 	}
 	if !l.IsObject() {
-		damage.AddOdd(l, "the event is no object: it is kept")
+		damage.AddIncomplete(l, "the event is not an object, and is kept")
 		return true
 	}
 	if f.Select.After != nil || f.Select.Before != nil {
 		if _, ok := l.Seconds(); !ok {
-			damage.AddOdd(l, "event without a time: it is kept")
+			damage.AddIncomplete(l, "event without a time, which is kept")
 		}
 	}
-	return f.Select.match(l)
+	return f.Select.match(l, program)
 }
 
+// sequential copies the lines on one goroutine, in their order.
 func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer) error {
 	var inChain func(r record) bool
 	if f.Select.Parents != nil {
-		d := Dump{Files: f.Files, Select: f.Select}
-		c, err := d.chain(ctx)
-		if err != nil {
+		var err error
+		if inChain, err = readChain(ctx, f.Files, f.Select.Parents); err != nil {
 			return err
 		}
-		inChain = c.wanted()
 	}
 	var buf []byte
 	write := func(line []byte) error {
@@ -183,7 +187,8 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 		_, err := w.Write(line)
 		return err
 	}
-	chosen := window[[]byte]{sel: f.Select}
+	held := window[[]byte]{sel: f.Select}
+	programs := make(map[*flogfile.Reader]string)
 	err := s.each(ctx, func(l *flogfile.Line, r *flogfile.Reader) error {
 		f.total++
 		if f.Seen != nil {
@@ -191,7 +196,10 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 				return err
 			}
 		}
-		if !f.wanted(l, r.Damage()) {
+		if l.Kind&flogfile.KindHeader != 0 {
+			programs[r] = flogfile.Program(l.Header())
+		}
+		if !f.wanted(l, programs[r], r.Damage()) {
 			return nil
 		}
 		isEvent := l.Kind == flogfile.KindEvent
@@ -202,14 +210,14 @@ func (f *Filter) sequential(ctx context.Context, s *sources, w *flogfile.Writer)
 		if !isEvent {
 			return write(buf)
 		}
-		err := chosen.add(l, func() []byte { return bytes.Clone(buf) }, write, func() error { return write(buf) })
+		err := held.add(l, func() []byte { return bytes.Clone(buf) }, write, func() error { return write(buf) })
 		if errors.Is(err, errEnough) {
-			return nil // but headers and what else is no event may follow
+			return nil // headers and other lines may follow
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return chosen.end(write)
+	return held.end(write)
 }

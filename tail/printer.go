@@ -2,57 +2,63 @@ package tail
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
-	"text/template"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
-// Style says how events are shown. Its zero value is the original's dump.
-type Style struct {
-	Verbose     bool           // whole events as JSON after their text, and whole headers
-	JustNumbers bool           // time and number only
-	RxTime      bool           // the time of receipt too
-	Times       TimeMode       //
-	Zone        *time.Location // of local times; default time.Local
-	Color       bool           // by level
-	Terminal    bool           // make control characters visible, which a terminal would obey
-	Form        Form
-	Template    *template.Template // for FormTemplate
-}
-
-// incident is what a header says that concerns the events after it.
-type incident struct {
-	trigger []byte          // identity of the trigger, nil if there is none
+// fileHeader is what the latest header of a file says about the events after it.
+type fileHeader struct {
+	program string          // the program that recorded them; "" if the header does not say it
+	trigger []byte          // identity of the trigger; nil if the file is not an incident
 	folded  map[string]bool // identities of the triggers that were folded into it
 }
 
-// printer turns events into text. It serves one goroutine.
+// printer formats events of one file or process. Only one goroutine may use it.
 type printer struct {
 	Style
-	clock    *Clock
-	incident *incident
-	scratch  []byte
-	sel      *Select // which events are wanted, nil is all
-	file     string  // its name, to look for the trailer
-	live     bool    // the event's level in place of its sender, as tail shows it
-	label    string  // put before each line
+	clock   *clock
+	head    *fileHeader // of the events that follow
+	scratch []byte
+	sel     *Select // which events line shows; nil is all
+	file    string  // name of the file, whose trailer header reads
+	live    bool    // show events as the original's tail does, not its dump
+	label   string  // stands before each line
 }
 
 func newPrinter(s Style) *printer {
 	if s.Zone == nil {
 		s.Zone = time.Local
 	}
-	return &printer{Style: s, clock: NewClock(s.Times, s.Zone), incident: &incident{}}
+	return &printer{Style: s, clock: newClock(s.Times, s.Zone), head: &fileHeader{}}
 }
 
-// line appends what a line of a file shows, and notes in damage what is wrong
-// with it.
+// block returns the output for a block of a file. Before is the latest header before it. It
+// reuses line and the memory of out.
+func (p *printer) block(line *flogfile.Line, b flogfile.Block, before *fileHeader, out []byte) dumpBlock {
+	p.head = before
+	d := dumpBlock{before: before, out: out[:0]}
+	if d.out == nil {
+		d.out = make([]byte, 0, len(b.Data)/2)
+	}
+	b.Lines(line, &d.damage, func(l *flogfile.Line) bool {
+		d.out = p.line(d.out, l, &d.damage)
+		return true
+	})
+	d.after = p.head
+	return d
+}
+
+// line appends the output for a line of a file, and adds to damage what is wrong with the
+// line.
 func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	if l.Kind&flogfile.KindHeader != 0 {
 		start := len(dst)
@@ -63,13 +69,13 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 	}
 	if l.Kind&flogfile.KindEvent != 0 {
 		if !l.IsObject() {
-			damage.AddLost(l, "the event is no object")
+			damage.AddLost(l, "the event is not an object")
 			return dst
 		}
 		if missing := p.missing(l); missing != "" {
-			damage.AddOdd(l, missing)
+			damage.AddIncomplete(l, missing)
 		}
-		if p.sel == nil || p.sel.match(l) {
+		if p.sel == nil || p.sel.match(l, p.head.program) {
 			dst = p.event(dst, l)
 		}
 	}
@@ -79,7 +85,8 @@ func (p *printer) line(dst []byte, l *flogfile.Line, damage *flogfile.DamageErro
 	return dst
 }
 
-// missing says what an event lacks of what is to be shown.
+// missing returns what is wrong with an event that lacks a field of the output; "" if it
+// has them all.
 func (p *printer) missing(l *flogfile.Line) string {
 	if _, ok := l.Seconds(); !ok {
 		return "event without a time"
@@ -92,8 +99,8 @@ func (p *printer) missing(l *flogfile.Line) string {
 			return "event without a number"
 		}
 	}
-	if raw, ok := l.RawOuter("from"); !ok || raw[0] != '"' {
-		return "event without a sender"
+	if raw, ok := l.RawWrapper("from"); !ok || raw[0] != '"' {
+		return "event without from"
 	}
 	if _, ok := l.RawField("incarnation"); !ok {
 		return "event without an incarnation"
@@ -101,29 +108,34 @@ func (p *printer) missing(l *flogfile.Line) string {
 	return ""
 }
 
-// header appends a header line's text and remembers the trigger it names.
+// header appends the output for a header, and sets p.head.
 func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageError) []byte {
 	h := l.Header()
 	if h == nil {
-		damage.AddOdd(l, "the header is no object")
+		damage.AddIncomplete(l, "the header is not an object")
 	}
 	if h != nil {
+		if program := flogfile.Program(h); program != p.head.program {
+			now := *p.head
+			now.program = program
+			p.head = &now
+		}
 		if kind, ok := h.Get("type"); !ok {
-			damage.AddOdd(l, "header without a type")
+			damage.AddIncomplete(l, "header without a type")
 		} else if kind == "incident" {
 			if inc := newIncident(h); inc != nil {
 				if _, ok := h.Get("trailer"); !ok {
-					inc.foldFrom(p.file, h)
+					inc.readTrailer(p.file, h)
 				}
-				p.incident = inc
+				p.head = inc
 			} else {
-				damage.AddOdd(l, "incident header without a trigger")
+				damage.AddIncomplete(l, "incident header without a trigger")
 			}
 		}
 	}
 	switch {
 	case p.Verbose:
-		raw, _ := l.RawOuter("header")
+		raw, _ := l.RawWrapper("header")
 		dst = append(dst, `{"header": `...)
 		dst = flogfile.AppendCanonical(dst, raw)
 		return append(dst, "}\n"...)
@@ -135,24 +147,24 @@ func (p *printer) header(dst []byte, l *flogfile.Line, damage *flogfile.DamageEr
 		if d, ok := versions.(event.Dict); ok {
 			dst = appendVersions(dst, d, "")
 		} else {
-			damage.AddOdd(l, "the header's versions are no object")
-			dst = append(event.AppendStr(dst, versions), '\n')
+			damage.AddIncomplete(l, "the header's versions are not an object")
+			dst = append(pytext.AppendStr(dst, versions), '\n')
 		}
 	}
 	if pid, ok := h.Get("pid"); ok {
 		dst = append(dst, "PID: "...)
-		dst = append(event.AppendStr(dst, pid), '\n')
+		dst = append(pytext.AppendStr(dst, pid), '\n')
 	}
 	return append(dst, '\n')
 }
 
-// appendVersions appends one line for each component: its name, right-aligned
-// unless there is an indent, and its version.
+// appendVersions appends a line for each component, sorted by name: indent, the name, and
+// the version. If indent is "", the names are right-aligned.
 func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 	names := make([]string, len(versions))
 	width := 0
 	for i, item := range versions {
-		names[i] = string(event.AppendStr(nil, item.Key))
+		names[i] = string(pytext.AppendStr(nil, item.Key))
 		width = max(width, utf8.RuneCountInString(names[i]))
 	}
 	slices.Sort(names)
@@ -165,29 +177,28 @@ func appendVersions(dst []byte, versions event.Dict, indent string) []byte {
 		}
 		dst = append(append(dst, name...), ": "...)
 		version, _ := versions.Get(name)
-		dst = append(event.AppendStr(dst, version), '\n')
+		dst = append(pytext.AppendStr(dst, version), '\n')
 	}
 	return dst
 }
 
-// newIncident returns what an incident's header says; nil if it names no
-// trigger.
-func newIncident(h event.Dict) *incident {
+// newIncident returns what the header h of an incident says, or nil if it has no trigger.
+func newIncident(h event.Dict) *fileHeader {
 	v, _ := h.Get("trigger")
 	trigger, ok := v.(event.Dict)
 	if !ok {
 		return nil
 	}
-	inc := &incident{trigger: identity(nil, event.FromDict(trigger))}
+	inc := &fileHeader{program: flogfile.Program(h), trigger: identity(nil, event.FromDict(trigger))}
 	if trailer, ok := h.Get("trailer"); ok {
-		inc.fold(trailer, event.FromDict(trigger))
+		inc.addFolded(trailer, event.FromDict(trigger))
 	}
 	return inc
 }
 
-// foldFrom notes the triggers that the trailer at the end of the incident's file
-// names. Incidents are small, so that reading them twice does no harm.
-func (inc *incident) foldFrom(file string, h event.Dict) {
+// readTrailer adds the folded triggers that the trailer at the end of the incident's file
+// lists. Incidents are small, so that reading them twice costs little.
+func (inc *fileHeader) readTrailer(file string, h event.Dict) {
 	if st, err := os.Stat(file); err != nil || !st.Mode().IsRegular() {
 		return
 	}
@@ -201,16 +212,17 @@ func (inc *incident) foldFrom(file string, h event.Dict) {
 	for {
 		l, err := r.Next()
 		if err != nil {
-			return // what is wrong with the file says who shows it
+			return // damage is reported when the events are read
 		}
 		if l.Kind&flogfile.KindTrailer != 0 {
-			inc.fold(l.Trailer(), event.FromDict(trigger))
+			inc.addFolded(l.Trailer(), event.FromDict(trigger))
 		}
 	}
 }
 
-// fold notes the triggers that a trailer names: those of the trigger's process.
-func (inc *incident) fold(trailer any, trigger *event.Event) {
+// addFolded adds the folded triggers that a trailer lists. They are events of the same
+// incarnation as trigger.
+func (inc *fileHeader) addFolded(trailer any, trigger *event.Event) {
 	d, _ := trailer.(event.Dict)
 	v, _ := d.Get("folded")
 	list, _ := v.([]any)
@@ -231,9 +243,8 @@ func (inc *incident) fold(trailer any, trigger *event.Event) {
 	}
 }
 
-// identity appends what makes an event known across files: incarnation and
-// number.
-func identity(dst []byte, e event.Source) []byte {
+// identity appends the incarnation and the number, which together identify an event.
+func identity(dst []byte, e event.View) []byte {
 	incarnation, _ := e.Get("incarnation")
 	num, _ := e.Get("num")
 	dst = event.AppendJSON(dst, incarnation)
@@ -241,29 +252,29 @@ func identity(dst []byte, e event.Source) []byte {
 	return event.AppendJSON(dst, num)
 }
 
-// marks appends the marks of triggers.
+// marks appends the mark of an event that is a trigger of its incident.
 func (p *printer) marks(dst []byte, r record) []byte {
-	if p.incident.trigger == nil {
+	if p.head.trigger == nil {
 		return dst
 	}
 	p.scratch = identity(p.scratch[:0], r)
 	switch {
-	case bytes.Equal(p.scratch, p.incident.trigger):
+	case bytes.Equal(p.scratch, p.head.trigger):
 		return append(dst, " [INCIDENT-TRIGGER]"...)
-	case p.incident.folded[string(p.scratch)]:
+	case p.head.folded[string(p.scratch)]:
 		return append(dst, " [FOLDED-TRIGGER]"...)
 	}
 	return dst
 }
 
-// event appends an event as dump shows it.
+// event appends the output for an event, in the forms that have an output for each event.
 func (p *printer) event(dst []byte, r record) []byte {
 	switch p.Form {
 	case FormJSON:
 		return p.json(dst, r)
 	case FormTemplate:
 		start := len(dst)
-		return p.finish(p.template(dst, r), start, r.Level())
+		return p.decorate(p.template(dst, r), start, r.Level())
 	}
 	if p.JustNumbers && !p.live {
 		dst = append(p.time(dst, r), ' ')
@@ -272,7 +283,7 @@ func (p *printer) event(dst []byte, r record) []byte {
 	}
 	start := len(dst)
 	if p.live {
-		return p.liveEvent(dst, r)
+		return p.liveText(dst, r)
 	}
 	from := r.From()
 	dst = append(dst, from[:min(len(from), shortLen(from))]...)
@@ -285,7 +296,7 @@ func (p *printer) event(dst []byte, r record) []byte {
 	if p.RxTime {
 		dst = append(dst, "rx("...)
 		if rx, ok := r.RxTime(); ok {
-			dst = p.clock.Append(dst, rx)
+			dst = p.clock.append(dst, rx)
 		} else {
 			dst = append(dst, '?')
 		}
@@ -303,11 +314,11 @@ func (p *printer) event(dst []byte, r record) []byte {
 	dst = p.marks(dst, r)
 	dst = append(dst, '\n')
 	dst = p.failure(dst, r)
-	return p.finish(dst, start, r.Level())
+	return p.decorate(dst, start, r.Level())
 }
 
-// liveEvent appends an event as tail shows it.
-func (p *printer) liveEvent(dst []byte, r record) []byte {
+// liveText appends an event as the original's tail shows it.
+func (p *printer) liveText(dst []byte, r record) []byte {
 	start := len(dst)
 	if p.Verbose {
 		dst = append(r.AppendEventJSON(dst), '\n')
@@ -320,10 +331,10 @@ func (p *printer) liveEvent(dst []byte, r record) []byte {
 		dst = append(r.AppendText(dst), '\n')
 		dst = p.failure(dst, r)
 	}
-	return p.finish(dst, start, r.Level())
+	return p.decorate(dst, start, r.Level())
 }
 
-// labelled returns text with the label before each line.
+// labelled returns text with p.label before each line.
 func (p *printer) labelled(text []byte) []byte {
 	if p.label == "" {
 		return text
@@ -335,7 +346,7 @@ func (p *printer) labelled(text []byte) []byte {
 	return out
 }
 
-// shortLen returns how many bytes the first 8 characters of from have.
+// shortLen returns the length in bytes of the first 8 characters of from.
 func shortLen(from string) int {
 	n := 0
 	for i := range from {
@@ -347,6 +358,7 @@ func shortLen(from string) int {
 	return len(from)
 }
 
+// appendNumOr is appendNum with another text for an event without a number.
 func appendNumOr(dst []byte, r record, none string) ([]byte, bool) {
 	if _, ok := r.Get("num"); !ok {
 		return append(dst, none...), false
@@ -354,12 +366,13 @@ func appendNumOr(dst []byte, r record, none string) ([]byte, bool) {
 	return appendNum(dst, r)
 }
 
+// time appends the event's time; ? if it has none.
 func (p *printer) time(dst []byte, r record) []byte {
 	if t, ok := r.Seconds(); ok {
-		return p.clock.Append(dst, t)
+		return p.clock.append(dst, t)
 	}
 	if v, ok := r.Get("time"); ok {
-		return event.AppendStr(dst, v)
+		return pytext.AppendStr(dst, v)
 	}
 	return append(dst, '?')
 }
@@ -378,21 +391,103 @@ func (p *printer) failure(dst []byte, r record) []byte {
 	return dst
 }
 
-// sgr are the colours of the levels, by band: grey below OPERATIONAL, yellow,
-// red, and bold red.
-var sgr = [len(event.Levels)]string{"90", "", "33", "33", "33", "31", "31", "1;31"}
-
-// finish makes the text from start on fit to be written: lone surrogates, which
-// no UTF-8 has, are shown as escapes, and for a terminal so are control
-// characters; then the level's colour is put around it.
-func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
-	if p.Terminal || bytes.IndexByte(dst[start:], 0xed) >= 0 {
-		dst = append(dst[:start], visible(dst[start:], p.Terminal)...)
+// template appends the output of p.Template and a newline, or the error of the template.
+func (p *printer) template(dst []byte, r record) []byte {
+	num, _ := appendNumOr(nil, r, "")
+	seconds, _ := r.Seconds()
+	e := TemplateEvent{
+		Time: string(p.time(nil, r)), Seconds: seconds, From: r.From(), Num: string(num), Level: int(r.Level()), Name: r.Level().String(),
+		Facility: r.Facility(), Text: string(r.AppendText(nil)), JSON: string(r.AppendEventJSON(nil)), Attrs: make(map[string]any),
 	}
-	if color := sgr[level.Band()]; p.Color && color != "" {
+	if rx, ok := r.RxTime(); ok {
+		e.RxTime = string(p.clock.append(nil, rx))
+	}
+	if v, ok := r.Get("failure"); ok {
+		e.Failure = failureText(v)
+	}
+	for _, item := range r.Dict() {
+		if key, ok := item.Key.(string); ok {
+			e.Attrs[key] = templateValue(item.Value)
+		}
+	}
+	w := appendWriter{dst}
+	if err := p.Template.Execute(&w, &e); err != nil {
+		w.b = fmt.Appendf(dst, "%s", strings.TrimPrefix(err.Error(), "template: "))
+	}
+	return append(w.b, '\n')
+}
+
+// appendWriter is an io.Writer that appends.
+type appendWriter struct{ b []byte }
+
+func (a *appendWriter) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
+
+// templateValue returns a value for a template: numbers and texts as they are, all else
+// as JSON.
+func templateValue(v any) any {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case bool, int64, float64, string:
+		return v
+	}
+	return string(event.AppendJSON(nil, v))
+}
+
+// json appends an event as the line of a flog file, with the key "text" added.
+func (p *printer) json(dst []byte, r record) []byte {
+	dst = append(dst, `{"from": `...)
+	dst = event.AppendJSONString(dst, r.From())
+	dst = append(dst, `, "rx_time": `...)
+	if rx, ok := r.RxTime(); ok {
+		dst = event.AppendJSONFloat(dst, rx)
+	} else {
+		dst = append(dst, "null"...)
+	}
+	dst = append(dst, `, "d": `...)
+	dst = r.AppendEventJSON(dst)
+	dst = append(dst, `, "text": `...)
+	dst = event.AppendJSONString(dst, string(r.AppendText(nil)))
+	return append(dst, "}\n"...)
+}
+
+// row returns an event as a row of FormTable.
+func (p *printer) row(r record) []string {
+	num, _ := appendNum(nil, r)
+	text := string(escape(r.AppendText(nil), true))
+	if m := string(p.marks(nil, r)); m != "" {
+		text += m
+	}
+	if v, ok := r.Get("failure"); ok {
+		text = strings.TrimSpace(text + " FAILURE: " + lastLine(failureText(v)))
+	}
+	return []string{string(p.time(nil, r)), r.From()[:shortLen(r.From())] + "#" + string(num), r.Level().String(), r.Facility(), text}
+}
+
+// lastLine returns the last line of a traceback, which says what happened.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n]"), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// colors has the parameters of the terminal's SGR sequence for each band of levels: grey
+// for NOISY, none for OPERATIONAL, then yellow, red, and bold red.
+var colors = [len(event.Levels)]string{"90", "", "33", "33", "33", "31", "31", "1;31"}
+
+// decorate escapes what dst has from start on and puts the level's colour around it. It
+// escapes lone surrogates, which UTF-8 does not have, and for a terminal also control
+// characters.
+func (p *printer) decorate(dst []byte, start int, level event.Level) []byte {
+	if p.Terminal || bytes.IndexByte(dst[start:], 0xed) >= 0 {
+		dst = append(dst[:start], escape(dst[start:], p.Terminal)...)
+	}
+	if color := colors[level.Band()]; p.Color && color != "" {
 		text := bytes.Clone(dst[start:])
 		dst = dst[:start]
-		for line := range bytes.Lines(text) { // each, since pagers end colours with the line
+		for line := range bytes.Lines(text) { // pagers end colours with the line
 			dst = append(append(append(dst, "\x1b["...), color...), 'm')
 			dst = append(append(dst, bytes.TrimSuffix(line, []byte("\n"))...), "\x1b[0m\n"...)
 		}
@@ -400,10 +495,9 @@ func (p *printer) finish(dst []byte, start int, level event.Level) []byte {
 	return dst
 }
 
-// visible returns text with what cannot be written shown as escapes: lone
-// surrogates and bytes that are no UTF-8; if controls is set, control characters
-// too, except for the line's end and the tab.
-func visible(text []byte, controls bool) []byte {
+// escape returns text with escapes for lone surrogates and for bytes that are not UTF-8,
+// and, if controls is set, for control characters other than newline and tab.
+func escape(text []byte, controls bool) []byte {
 	out := make([]byte, 0, len(text)+16)
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRune(text[i:])

@@ -7,12 +7,13 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
-// record is an event to be shown: a line of a file, or an event of a live
-// process.
+// record is an event that can be selected and shown: a line of a file, or an event that a
+// live process sent.
 type record interface {
-	event.Source
+	event.View
 	From() string
 	RxTime() (seconds float64, ok bool)
 	Seconds() (seconds float64, ok bool)
@@ -28,31 +29,33 @@ type record interface {
 
 var (
 	_ record = (*flogfile.Line)(nil)
-	_ record = (*live)(nil)
+	_ record = (*liveEvent)(nil)
 )
 
-// live is an event as a process sent it.
-type live struct {
+// liveEvent is an event that a live process sent.
+type liveEvent struct {
 	ev   *event.Event
-	from string
-	rx   float64
+	tub  string  // the TubID of the process
+	from string  // the beginning of tub, as it is shown
+	rx   float64 // when the event was received, in seconds since 1970
 }
 
-func (l *live) Get(key string) (any, bool)        { return l.ev.Get(key) }
-func (l *live) Dict() event.Dict                  { return l.ev.Dict() }
-func (l *live) From() string                      { return l.from }
-func (l *live) RxTime() (float64, bool)           { return l.rx, true }
-func (l *live) Seconds() (float64, bool)          { return l.ev.Seconds() }
-func (l *live) Num() (event.Num, bool)            { return l.ev.Num() }
-func (l *live) Parent() (event.Num, bool)         { return l.ev.Parent() }
-func (l *live) Level() event.Level                { return l.ev.Level() }
-func (l *live) Facility() string                  { return l.ev.Facility() }
-func (l *live) Incarnation() string               { return l.ev.Incarnation() }
-func (l *live) AppendText(dst []byte) []byte      { return event.AppendText(dst, l.ev) }
-func (l *live) AppendEventJSON(dst []byte) []byte { return l.ev.AppendJSON(dst) }
-func (l *live) Event() (*event.Event, error)      { return l.ev, nil }
+func (l *liveEvent) Get(key string) (any, bool)        { return l.ev.Get(key) }
+func (l *liveEvent) Dict() event.Dict                  { return l.ev.Dict() }
+func (l *liveEvent) From() string                      { return l.from }
+func (l *liveEvent) RxTime() (float64, bool)           { return l.rx, true }
+func (l *liveEvent) Seconds() (float64, bool)          { return l.ev.Seconds() }
+func (l *liveEvent) Num() (event.Num, bool)            { return l.ev.Num() }
+func (l *liveEvent) Parent() (event.Num, bool)         { return l.ev.Parent() }
+func (l *liveEvent) Level() event.Level                { return l.ev.Level() }
+func (l *liveEvent) Facility() string                  { return l.ev.Facility() }
+func (l *liveEvent) Incarnation() string               { return l.ev.Incarnation() }
+func (l *liveEvent) AppendText(dst []byte) []byte      { return pytext.AppendText(dst, l.ev) }
+func (l *liveEvent) AppendEventJSON(dst []byte) []byte { return l.ev.AppendJSON(dst) }
+func (l *liveEvent) Event() (*event.Event, error)      { return l.ev, nil }
 
-// appendNum appends the event's number as %d shows it; false if it is no number.
+// appendNum appends the event's number in decimal. It appends another value as it is, or
+// ? if there is none, and returns false.
 func appendNum(dst []byte, r record) ([]byte, bool) {
 	if n, ok := r.Num(); ok {
 		return strconv.AppendUint(dst, uint64(n), 10), true
@@ -74,18 +77,18 @@ func appendNum(dst []byte, r record) ([]byte, bool) {
 	case string:
 		return append(dst, v...), false
 	}
-	return event.AppendRepr(dst, v), false
+	return pytext.AppendRepr(dst, v), false
 }
 
-// failureText returns what the original shows of the value under failure.
+// failureText returns what the original shows for v, the value of the key failure.
 func failureText(v any) string {
 	switch v := v.(type) {
 	case event.Dict:
 		s, ok := v.Get("str")
 		if !ok {
-			return string(event.AppendRepr(nil, v))
+			return string(pytext.AppendRepr(nil, v))
 		}
-		return string(event.AppendStr(nil, s))
+		return string(pytext.AppendStr(nil, s))
 	}
-	return string(event.AppendStr(nil, v))
+	return string(pytext.AppendStr(nil, v))
 }

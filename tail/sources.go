@@ -1,13 +1,11 @@
 package tail
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,10 +15,10 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Expand returns the files that paths name: a path of a file or "-" itself; a
-// directory all flog files below it, a gatherer's too; and the name of an
-// incident the file of that incident in the directory before the name, or in a
-// gatherer's or application's directory there. The error is of package os.
+// Expand returns the files that paths name. A file and "-" stand for themselves, and a
+// directory for all flog files below it. DIR/incident-NAME, if there is no such file, stands
+// for the file of this incident in DIR or in the gatherer's or application's directory DIR.
+// The error is of package os, or says that a directory has no flog file.
 func Expand(paths []string) ([]string, error) {
 	var files []string
 	for _, path := range paths {
@@ -46,14 +44,14 @@ func Expand(paths []string) ([]string, error) {
 			}
 			files = append(files, found)
 		default:
-			files = append(files, path) // what is wrong with it says who opens it
+			files = append(files, path) // an error is reported when it is opened
 		}
 	}
 	return files, nil
 }
 
-// inDirectory returns the flog files below dir in the order of their names. A
-// plain file whose compressed form is there too is what a crash left.
+// inDirectory returns the flog files below dir, sorted by name. It ignores a plain file with
+// a compressed form, which is what a crash leaves.
 func inDirectory(dir string) ([]string, error) {
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -61,7 +59,7 @@ func inDirectory(dir string) ([]string, error) {
 			if path == dir {
 				return err
 			}
-			return nil // a part that may not be read hides nothing else
+			return nil // skip only the part that cannot be read
 		}
 		if entry.Type().IsRegular() && flogfile.IsName(path) {
 			files = append(files, path)
@@ -74,8 +72,7 @@ func inDirectory(dir string) ([]string, error) {
 	}), err
 }
 
-// incidentFile returns the file of the incident that path names, "" if there is
-// none.
+// incidentFile returns the file of the incident that path names, or "" if it does not exist.
 func incidentFile(path string) string {
 	dir, name := filepath.Split(path)
 	for _, below := range []string{"", "incidents", "incidents/*", "*/incidents", "*"} {
@@ -88,15 +85,15 @@ func incidentFile(path string) string {
 	return ""
 }
 
-// sources reads lines of files, in the order of a single file, or several merged
+// sources reads the lines of files: those of one file in its order, those of several merged
 // by the times of their events.
 type sources struct {
 	names    []string
 	in       io.Reader // standard input
-	want     flogfile.Want
-	any      bool // as flogfile.Reader.Any
+	want     flogfile.Selection
+	any      bool // as flogfile.Reader.AnyJSON
 	progress *Progress
-	damages  []error // of files that could not be read whole, or at all
+	damages  []error // of files that could not be read, or not completely
 }
 
 // open opens one of the files.
@@ -106,17 +103,17 @@ func (s *sources) open(name string) (*flogfile.Reader, error) {
 	if name == "-" {
 		r, err = flogfile.NewReader(s.in, "-")
 	} else {
-		r, err = flogfile.OpenWant(name, s.want)
+		r, err = flogfile.OpenSelected(name, s.want)
 	}
 	if err == nil {
-		r.Any = s.any
+		r.AnyJSON = s.any
 		s.progress.add(r)
 	}
 	return r, err
 }
 
-// fault notes what ended a file. Errors that are not about the file alone are
-// returned.
+// fault takes the error that ended the reading of a file. It adds it to damages and returns
+// nil, except that it returns an error other than damage if there is one file only.
 func (s *sources) fault(err error) error {
 	if err == nil || err == io.EOF {
 		return nil
@@ -132,10 +129,10 @@ func (s *sources) fault(err error) error {
 	return nil
 }
 
-// err returns what could not be read.
+// err returns damages, joined.
 func (s *sources) err() error { return errors.Join(s.damages...) }
 
-// each calls f with every line. A line is valid until f returns.
+// each calls f for every line and returns its error. A line is valid until f returns.
 func (s *sources) each(ctx context.Context, f func(l *flogfile.Line, r *flogfile.Reader) error) error {
 	if len(s.names) != 1 {
 		return s.merged(ctx, f)
@@ -159,153 +156,20 @@ func (s *sources) each(ctx context.Context, f func(l *flogfile.Line, r *flogfile
 	}
 }
 
-// stream is a file in a merge, at the line that is its next.
-type stream struct {
-	name  string
-	start float64 // time of the first event, -Inf if it has none
-	time  float64 // of line
-	r     *flogfile.Reader
-	line  *flogfile.Line
-}
-
-// advance takes the stream's next line; lines without a time go with the event
-// before them.
-func (st *stream) advance() error {
-	l, err := st.r.Next()
-	if err != nil {
-		return err
-	}
-	st.line = l
-	if t, ok := l.Seconds(); ok && !math.IsNaN(t) {
-		st.time = t
-	}
-	return nil
-}
-
-// streams is a heap by time; of equal times the name decides.
-type streams []*stream
-
-func (h streams) Len() int { return len(h) }
-func (h streams) Less(i, j int) bool {
-	if h[i].time != h[j].time {
-		return h[i].time < h[j].time
-	}
-	return h[i].name < h[j].name
-}
-func (h streams) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *streams) Push(x any)   { *h = append(*h, x.(*stream)) }
-func (h *streams) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
-}
-
-// merged merges the files. A file is open only while its events are due: a
-// gatherer's directory may have thousands.
-func (s *sources) merged(ctx context.Context, f func(l *flogfile.Line, r *flogfile.Reader) error) error {
-	var waiting []*stream
-	for _, name := range s.names {
-		st := &stream{name: name, start: math.Inf(-1)}
-		if name != "-" {
-			start, err := s.firstTime(name)
-			if err != nil {
-				s.damages = append(s.damages, err)
-				continue
-			}
-			st.start = start
-		}
-		waiting = append(waiting, st)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	slices.SortStableFunc(waiting, func(a, b *stream) int {
-		switch {
-		case a.start < b.start:
-			return -1
-		case a.start > b.start:
-			return 1
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	var open streams
-	defer func() {
-		for _, st := range open {
-			st.r.Close()
-		}
-	}()
-	for n := 0; len(open) > 0 || len(waiting) > 0; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for len(waiting) > 0 && (len(open) == 0 || waiting[0].start <= open[0].time) {
-			st := waiting[0]
-			waiting = waiting[1:]
-			var err error
-			if st.r, err = s.open(st.name); err != nil {
-				s.damages = append(s.damages, err)
-				continue
-			}
-			st.time = st.start
-			if err := st.advance(); err != nil {
-				st.r.Close()
-				s.fault(err)
-				continue
-			}
-			heap.Push(&open, st)
-		}
-		if len(open) == 0 {
-			continue
-		}
-		st := open[0]
-		if err := f(st.line, st.r); err != nil {
-			return err
-		}
-		if err := st.advance(); err != nil {
-			heap.Pop(&open)
-			st.r.Close()
-			s.fault(err)
-			continue
-		}
-		heap.Fix(&open, 0)
-	}
-	return nil
-}
-
-// firstTime returns the time of the first event of a file.
-func (s *sources) firstTime(name string) (float64, error) {
-	r, err := flogfile.OpenWant(name, s.want)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Close()
-	for {
-		l, err := r.Next()
-		if err != nil {
-			return math.Inf(-1), nil // the whole reading says what is wrong
-		}
-		if t, ok := l.Seconds(); ok && !math.IsNaN(t) {
-			return t, nil
-		}
-	}
-}
-
-// growing reads a file that others write to: at its end it waits for more, until
-// its context is done. When the file was replaced under its name, it goes on
-// with the new one.
+// growing reads a file that another process writes to. At the end of the file it waits for
+// more, and returns io.EOF when ctx is done, or when the file has been renamed or replaced.
 type growing struct {
 	ctx  context.Context
 	name string
 	file *os.File
-	at   int64
+	at   int64 // bytes that have been read
 }
 
-// pollEvery is how often a file is looked at for more; a watch of the kernel's
-// would save nothing a person could notice.
+// pollEvery is the time between attempts to read more. A person would not notice if the
+// kernel reported changes instead.
 const pollEvery = 200 * time.Millisecond
 
-// Interactive says that lines are wanted as they come.
+// Interactive makes a flogfile.Reader return each line as soon as it is complete.
 func (g *growing) Interactive() bool { return true }
 
 func (g *growing) Read(p []byte) (int, error) {
@@ -319,11 +183,11 @@ func (g *growing) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if st, err := g.file.Stat(); err == nil && st.Size() < g.at {
-			return 0, fmt.Errorf("%s was cut while it was followed", g.name)
+			return 0, fmt.Errorf("%s was truncated while it was followed", g.name)
 		}
 		now, err := os.Stat(g.name)
 		if old, oerr := g.file.Stat(); err == nil && oerr == nil && !os.SameFile(now, old) || errors.Is(err, fs.ErrNotExist) {
-			// Renamed by rotation. What was written before is read to its end.
+			// The file has been rotated. Read what was written before.
 			if n, _ := g.file.Read(p); n > 0 {
 				g.at += int64(n)
 				return n, nil

@@ -11,43 +11,41 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// summary counts events.
+// summary makes FormSummary. Its memory is bounded, however many events are added.
 type summary struct {
-	p           *printer
-	events      int
-	first, last float64
-	any         bool
-	facilities  map[string]*[len(event.Levels)]int
-	levels      [len(event.Levels)]int
-	others      map[event.Level]int // of levels without a name
-	seconds     map[int64]int       // events by second of their time, while they are few
-	width       int64               // seconds of one of seconds
-	runs        map[string]*run
-	triggers    []string
-	more        int // triggers that are not in triggers
+	p            *printer
+	events       int
+	first, last  float64
+	hasTime      bool                               // first and last are set
+	facilities   map[string]*[len(event.Levels)]int // events by facility and band of levels
+	levels       [len(event.Levels)]int             // events by band of levels
+	buckets      map[int64]int                      // events by time, in buckets of width seconds
+	width        int64
+	runs         map[string]*run // by from and incarnation
+	triggers     []string        // their lines, the first maxTriggers
+	moreTriggers int             // how many are not in triggers
 }
 
-// run is one incarnation of one sender.
+// run is what is counted of one incarnation.
 type run struct {
-	from   string
-	events int
-	first  event.Num
-	last   event.Num
-	seen   int // distinct numbers, as far as they ascend
+	first event.Num
+	last  event.Num
+	seen  int // distinct numbers, provided that they ascend or descend
 }
 
 const (
-	maxBuckets    = 4096 // of seconds; then their width doubles
-	maxSummarized = 1000 // facilities and runs counted apart; the rest together
-	sparkWidth    = 60
-	maxTriggers   = 20
+	maxBuckets    = 4096 // if there are more, their width is doubled
+	maxSummarized = 1000 // facilities with counts of their own, and runs
+	sparkWidth    = 60   // bars of the rate, about
+	maxTriggers   = 20   // triggers that are listed
 )
 
+// others is where the facilities after the first maxSummarized are counted.
 const others = "(others)"
 
 func newSummary(p *printer) *summary {
-	return &summary{p: p, facilities: make(map[string]*[len(event.Levels)]int), others: make(map[event.Level]int),
-		seconds: make(map[int64]int), width: 1, runs: make(map[string]*run)}
+	return &summary{p: p, facilities: make(map[string]*[len(event.Levels)]int),
+		buckets: make(map[int64]int), width: 1, runs: make(map[string]*run)}
 }
 
 func (s *summary) add(r record) {
@@ -68,35 +66,37 @@ func (s *summary) add(r record) {
 	}
 	counts[band]++
 	if t, ok := r.Seconds(); ok && !math.IsNaN(t) && math.Abs(t) < 1e12 {
-		if !s.any {
-			s.any, s.first, s.last = true, t, t
+		if !s.hasTime {
+			s.hasTime, s.first, s.last = true, t, t
 		}
 		s.first, s.last = min(s.first, t), max(s.last, t)
-		s.seconds[int64(math.Floor(t))/s.width]++
-		if len(s.seconds) > maxBuckets {
+		s.buckets[int64(math.Floor(t))/s.width]++
+		if len(s.buckets) > maxBuckets {
 			s.widen()
 		}
 	}
 	s.run(r)
 	if m := string(s.p.marks(nil, r)); m != "" {
 		if len(s.triggers) == maxTriggers {
-			s.more++
+			s.moreTriggers++
 		} else {
 			num, _ := appendNum(nil, r)
-			s.triggers = append(s.triggers, fmt.Sprintf("%s %s#%s L%d %s%s", s.p.time(nil, r), r.From()[:shortLen(r.From())], num, level, visible(r.AppendText(nil), true), m))
+			s.triggers = append(s.triggers, fmt.Sprintf("%s %s#%s L%d %s%s", s.p.time(nil, r), r.From()[:shortLen(r.From())], num, level, escape(r.AppendText(nil), true), m))
 		}
 	}
 }
 
+// widen doubles the width of the buckets.
 func (s *summary) widen() {
-	old := s.seconds
+	old := s.buckets
 	s.width *= 2
-	s.seconds = make(map[int64]int, len(old))
+	s.buckets = make(map[int64]int, len(old))
 	for at, n := range old {
-		s.seconds[int64(math.Floor(float64(at)/2))] += n
+		s.buckets[int64(math.Floor(float64(at)/2))] += n
 	}
 }
 
+// run counts an event in its run.
 func (s *summary) run(r record) {
 	num, ok := r.Num()
 	if !ok {
@@ -108,29 +108,29 @@ func (s *summary) run(r record) {
 		if len(s.runs) >= maxSummarized {
 			return
 		}
-		x = &run{from: r.From(), first: num, last: num, seen: 1, events: 1}
+		x = &run{first: num, last: num, seen: 1}
 		s.runs[key] = x
 		return
 	}
-	x.events++
 	if num > x.last || num < x.first {
 		x.seen++
 	}
 	x.first, x.last = min(x.first, num), max(x.last, num)
 }
 
-// sparks are the heights of the rate.
+// sparks are the bars of the rate, by height.
 var sparks = []rune("▁▂▃▄▅▆▇█")
 
-// rate returns the events over time as a line of bars.
+// rate returns the number of events over time as a line of bars, and the seconds of a
+// bar.
 func (s *summary) rate() (line string, perBar float64) {
-	if !s.any {
+	if !s.hasTime {
 		return "", 0
 	}
 	start := math.Floor(s.first)
 	perBar = max(float64(s.width), (s.last-start)/sparkWidth)
 	counts := make([]int, int((s.last-start)/perBar)+1)
-	for at, n := range s.seconds {
+	for at, n := range s.buckets {
 		i := int((float64(at*s.width) - start) / perBar)
 		counts[min(max(i, 0), len(counts)-1)] += n
 	}
@@ -147,15 +147,15 @@ func (s *summary) rate() (line string, perBar float64) {
 	return b.String(), perBar
 }
 
-// append appends the summary; table makes a table of rows.
-func (s *summary) append(dst []byte, table func(header []string, rows [][]string) string) []byte {
+// append appends the summary.
+func (s *summary) append(dst []byte) []byte {
 	dst = fmt.Appendf(dst, "%d events", s.events)
-	if s.any {
-		dst = fmt.Appendf(dst, " from %s to %s, %s", s.p.clock.Append(nil, s.first), s.p.clock.Append(nil, s.last), duration(s.last-s.first))
+	if s.hasTime {
+		dst = fmt.Appendf(dst, " from %s to %s, %s", s.p.clock.append(nil, s.first), s.p.clock.append(nil, s.last), duration(s.last-s.first))
 	}
 	dst = append(dst, '\n')
 	if line, per := s.rate(); line != "" && s.events > 1 {
-		dst = fmt.Appendf(dst, "rate  %s  (%s a bar)\n", line, duration(per))
+		dst = fmt.Appendf(dst, "rate  %s  (%s per bar)\n", line, duration(per))
 	}
 	if s.events > 0 {
 		header := []string{"facility"}
@@ -179,7 +179,7 @@ func (s *summary) append(dst []byte, table func(header []string, rows [][]string
 			rows = append(rows, append(cells, count(total(counts))))
 		}
 		for _, name := range names {
-			shown := string(visible([]byte(name), true))
+			shown := string(escape([]byte(name), true))
 			if name == "" {
 				shown = "(none)"
 			}
@@ -188,22 +188,22 @@ func (s *summary) append(dst []byte, table func(header []string, rows [][]string
 		if len(names) > 1 {
 			row("all", &s.levels)
 		}
-		dst = append(dst, table(header, rows)...)
+		dst = append(dst, Table(header, rows)...)
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.runs)) {
 		x := s.runs[key]
 		from, incarnation, _ := strings.Cut(key, " ")
 		dst = fmt.Appendf(dst, "from %s, incarnation %s: #%d to #%d", from[:shortLen(from)], cmp.Or(incarnation, "?"), x.first, x.last)
 		if span := uint64(x.last - x.first + 1); span > uint64(x.seen) {
-			dst = fmt.Appendf(dst, ", of which %d are not here", span-uint64(x.seen))
+			dst = fmt.Appendf(dst, ", %d of them missing", span-uint64(x.seen))
 		}
 		dst = append(dst, '\n')
 	}
 	for _, trigger := range s.triggers {
 		dst = append(append(dst, trigger...), '\n')
 	}
-	if s.more > 0 {
-		dst = fmt.Appendf(dst, "and %d triggers more\n", s.more)
+	if s.moreTriggers > 0 {
+		dst = fmt.Appendf(dst, "and %d more triggers\n", s.moreTriggers)
 	}
 	return dst
 }
@@ -215,7 +215,7 @@ func total(counts *[len(event.Levels)]int) (n int) {
 	return n
 }
 
-// count returns n, nothing for 0: tables of counts are mostly empty.
+// count returns n in decimal, and "" for 0, so that a table shows what is there.
 func count(n int) string {
 	if n == 0 {
 		return ""
@@ -223,7 +223,7 @@ func count(n int) string {
 	return fmt.Sprint(n)
 }
 
-// duration returns seconds in the unit a person would use.
+// duration returns seconds in a unit that suits their number.
 func duration(seconds float64) string {
 	switch {
 	case seconds < 1:

@@ -8,8 +8,8 @@ import (
 	"github.com/olekukonko/tablewriter/tw"
 )
 
-// Table returns rows as a table with a header. Cells must hold nothing that a
-// terminal obeys.
+// Table returns a table of a header and rows, in columns that are as wide as their widest
+// cell, without borders. Cells must not contain line breaks or control characters.
 func Table(header []string, rows [][]string) string {
 	var b strings.Builder
 	t := tablewriter.NewTable(&b,
@@ -33,10 +33,13 @@ func Table(header []string, rows [][]string) string {
 	if err := t.Render(); err != nil {
 		return b.String()
 	}
-	// No blanks at the ends of lines.
+	// Remove the blanks at the ends of lines.
 	var out strings.Builder
 	for line := range strings.Lines(b.String()) {
 		out.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 	return out.String()
 }
+
+// tableHeader has the columns of FormTable.
+var tableHeader = []string{"time", "event", "level", "facility", "text"}

@@ -1,9 +1,8 @@
-// Command flappclient uses one service of a flappserver: it stores files, or
-// runs a command, with nothing but the service's FURL.
+// Command flappclient uses one service of a flappserver by its FURL: it stores files or
+// runs a command.
 //
-// Exit codes: 0 done; the command's own; 127 a signal ended the command; 3 the
-// connection was lost while the command ran; 255 anything else failed; 2 wrong
-// usage.
+// Exit codes: 0 done; the exit code of the command; 127 a signal ended the command; 3 the
+// connection was lost while the command ran; 255 another failure; 2 wrong usage.
 package main
 
 import (
@@ -67,15 +66,15 @@ func newRootCommand() *cobra.Command {
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.furl, "furl", "", "the service's `FURL`; other users of this machine can see it here")
-	flags.StringVarP(&c.furlfile, "furlfile", "f", "", "a `FILE` with the service's FURL; # begins a comment")
-	flags.DurationVar(&c.giveUp, "give-up", 3*time.Minute, "fail when the server was not heard of for so long")
+	flags.StringVar(&c.furl, "furl", "", "the `FURL` of the service; other users of this machine can see it here")
+	flags.StringVarP(&c.furlfile, "furlfile", "f", "", "a `FILE` with the FURL of the service; lines with # are comments")
+	flags.DurationVar(&c.giveUp, "give-up", 3*time.Minute, "fail after this time without an answer from the server")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newUploadCommand(c), newRunCommand(c))
 	return root
 }
 
-// A client reaches the service.
+// A client connects to a service.
 type client struct {
 	furl, furlfile string
 	giveUp         time.Duration
@@ -99,7 +98,7 @@ func (c *client) with(ctx context.Context, use func(service *rpc.Remote) error) 
 		return err
 	}
 	if c.giveUp <= 0 {
-		return cli.Usagef("--give-up=%v is no time to wait", c.giveUp)
+		return cli.Usagef("--give-up=%v is not a positive duration", c.giveUp)
 	}
 	return appserver.Use(ctx, furl, c.giveUp, use)
 }
@@ -144,12 +143,12 @@ func newUploadCommand(c *client) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "target-filename", "", "store the one file under this `NAME`")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing, and show no progress on a terminal")
-	cmd.Flags().StringVar(&directory, "target-subdirectory", "", "store in this `DIR` of the service's directory, if the service allows it")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing and show no progress")
+	cmd.Flags().StringVar(&directory, "target-subdirectory", "", "store in this `DIR` of the service's directory, if the service allows subdirectories")
 	return cmd
 }
 
-// upload sends one file. If bar is a terminal it shows there how far it is.
+// upload sends one file. If bar is a terminal it shows the progress there.
 func upload(ctx context.Context, service *rpc.Remote, file, target string, bar io.Writer) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -170,9 +169,9 @@ func newRunCommand(c *client) *cobra.Command {
 		Use:     "run-command",
 		Short:   "Run the service's command",
 		Example: "  flappclient -f backup.furl run-command < dump",
-		Long: "run-command runs the one command the service was made for. Its output appears\n" +
-			"here as it comes; standard input is read if the service takes it. The exit code\n" +
-			"is the command's, or 127 if a signal ended it.",
+		Long: "run-command runs the command of the service and prints its output as it arrives.\n" +
+			"Standard input is read if the service takes it. The exit code is that of the\n" +
+			"command, or 127 if a signal ended it.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return cli.Usagef("run-command takes no arguments")

@@ -36,7 +36,7 @@ reactor.run()
 `
 
 // TestScript runs testdata/script/*.txtar against servers of the original.
-// Beside testscript's own commands there are
+// In addition to testscript's own commands there are
 //
 //	server DIR            make and run a server of the original
 //	service NAME DIR ARGS…  add a service to it, put its FURL into NAME.furl and into $NAME
@@ -71,8 +71,8 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// newService returns the FURL of a run-command service of the original, and what
-// stops everything that goes between it and its clients.
+// newService returns the FURL of a run-command service of the original, and a function that
+// stops all traffic between it and its clients.
 func newService(t *testing.T, command ...string) (furl string, freeze func()) {
 	t.Helper()
 	backend, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,7 +109,7 @@ func newService(t *testing.T, command ...string) (furl string, freeze func()) {
 		for {
 			n, err := from.Read(buf)
 			select {
-			case <-frozen: // the rest is not heard of, neither is the end
+			case <-frozen: // nothing more is passed on, not even the end
 				<-end
 			default:
 			}
@@ -139,10 +139,10 @@ func newService(t *testing.T, command ...string) (furl string, freeze func()) {
 	return words[len(words)-1], func() { close(frozen) }
 }
 
-// A server that vanishes without a word is given up in time; one whose command
-// is silent for longer than that is not.
+// The client gives up on a server that vanishes without closing the connection, but not on
+// one whose command is silent for longer.
 func TestServerVanishes(t *testing.T) {
-	// The command ends with its input, and so with the server.
+	// The command ends with its input, which the server closes at its end.
 	furl, freeze := newService(t, "sh", "-c", "sleep 3; echo still here; exec cat")
 	input, keep := io.Pipe()
 	defer keep.Close()

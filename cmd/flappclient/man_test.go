@@ -9,5 +9,5 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/man/flappclient*.1")
 
-// The manual pages are those of the commands as they are.
+// The manual pages are those that the commands generate.
 func TestManPages(t *testing.T) { clitest.ManPages(t, newRootCommand(), *update) }

@@ -13,15 +13,15 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// An upload of more than a second shows on a terminal how far it is, and leaves
-// no trace.
+// An upload of more than a second shows its progress on a terminal, and removes it at the
+// end.
 func TestUploadProgress(t *testing.T) {
 	const size = 3 << 20
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The server reads a first block, and the rest when the bar was seen.
+	// The server reads the first block, and the rest after the bar has appeared.
 	seen := make(chan struct{})
 	service := &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"putfile": func(c *rpc.Call) (any, error) {
 		source := c.Args.Pos[1].(*rpc.Remote)

@@ -1,5 +1,8 @@
-// Command flappserver offers small services, each behind a FURL of its own: to
-// store files in one directory, to run one command, to serve one git repository.
+// Command flappserver runs small services, each with a FURL of its own: storing files in
+// one directory, running one command, serving one git repository.
+//
+// Exit codes: 0 done; 1 failed; 2 wrong usage, or nothing to stop. docs/appserver.md is
+// the manual.
 package main
 
 import (
@@ -30,7 +33,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "flappserver",
-		Short: "Offer small services, each behind a FURL of its own",
+		Short: "Run small services, each with a FURL of its own",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return cli.Usagef("unknown command %q", args[0])
@@ -45,11 +48,11 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
-// exactly is the check for commands that take the named arguments.
+// exactly returns the check for a command that takes exactly the named arguments.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return cli.Usagef("it takes %s, and got %d arguments", strings.Join(names, " and "), len(args))
+			return cli.Usagef("it takes %s, not %d arguments", strings.Join(names, " and "), len(args))
 		}
 		return nil
 	}
@@ -60,7 +63,7 @@ func newCreateCommand() *cobra.Command {
 	var umask string
 	var quiet bool
 	current := syscall.Umask(0)
-	syscall.Umask(current) // there is no other way to read it
+	syscall.Umask(current) // the umask can only be read by setting it
 	cmd := &cobra.Command{
 		Use:         "create [options] BASEDIR",
 		Short:       "Make a server's directory",
@@ -97,8 +100,8 @@ func newCreateCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&opts.Port, "port", "p", "tcp:3116", "where to listen: tcp:PORT or tcp:PORT:interface=ADDR")
-	flags.StringVarP(&opts.Location, "location", "l", "", "where clients find it, required: tcp:example.org:3116")
-	flags.StringVar(&umask, "umask", "", fmt.Sprintf("`OCTAL` umask of what the services make; default: the current one (%04o)", current))
+	flags.StringVarP(&opts.Location, "location", "l", "", "where clients find the server, required: tcp:example.org:3116")
+	flags.StringVar(&umask, "umask", "", fmt.Sprintf("`OCTAL` umask for the files that services make; default: the current one (%04o)", current))
 	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	return cmd
 }
@@ -117,23 +120,23 @@ func newAddCommand() *cobra.Command {
 			"  upload-file [options] DIR\n" +
 			"      store files in DIR\n" +
 			"      --mode MODE  of the files, octal if it begins with 0 (default: 0644)\n" +
-			"      --allow-subdirectories  in subdirectories too, which are made\n" +
+			"      --allow-subdirectories  allow names with directories, which are created\n" +
 			"      --max-size SIZE  refuse larger files; bytes, or 500M, 2G\n" +
-			"      --quota SIZE  refuse what would make all files in DIR more than that\n" +
+			"      --quota SIZE  refuse files that would make all files in DIR larger than that\n" +
 			"  run-command [options] DIR COMMAND...\n" +
-			"      run COMMAND in DIR; the client can influence nothing of it\n" +
-			"      --accept-stdin  take standard input (default: --no-stdin)\n" +
+			"      run COMMAND in DIR; the client cannot change the command\n" +
+			"      --accept-stdin  pass on standard input (default: --no-stdin)\n" +
 			"      --no-stdout, --no-stderr  do not send it (default: --send-stdout, --send-stderr)\n" +
-			"      --log-stdin, --log-stdout, --no-log-stderr  what the server's log gets\n" +
-			"      --lock  one run at a time, others wait\n" +
-			"      --merge  as --lock, and all who wait share the next run: each gets its\n" +
-			"          output and exit code; not with --accept-stdin\n" +
-			"      --timeout DURATION  end a run after so long, such as 30s\n" +
+			"      --log-stdin, --log-stdout, --no-log-stderr  choose what the server logs\n" +
+			"      --lock  one run at a time; other requests wait\n" +
+			"      --merge  like --lock, but all waiting requests share the next run: each client\n" +
+			"          gets its output and exit code; not with --accept-stdin\n" +
+			"      --timeout DURATION  end a run after this time, such as 30s\n" +
 			"  git-repo [--read-only] REPO\n" +
-			"      let git clone, fetch and push REPO, by git-remote-pb; --read-only: no push",
+			"      let git clone, fetch and push REPO with git-remote-pb; --read-only: no push",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return cli.Usagef("it takes BASEDIR, SERVICE-TYPE and the service's arguments")
+				return cli.Usagef("it takes BASEDIR, SERVICE-TYPE and the arguments of the service")
 			}
 			return nil
 		},
@@ -151,8 +154,8 @@ func newAddCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.SetInterspersed(false) // what follows BASEDIR is the service's
-	flags.StringVarP(&comment, "comment", "c", "", "`TEXT` that list shows")
+	flags.SetInterspersed(false) // the service parses what follows BASEDIR
+	flags.StringVarP(&comment, "comment", "c", "", "`TEXT` for flappserver list")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "print nothing, not even the FURL")
 	return cmd
 }
@@ -190,7 +193,7 @@ func newRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove BASEDIR SWISSNUM",
 		Example: "  flappserver remove fs ylo26w67hsg4rbx6op7zl6k2nnxnmhpv",
-		Short:   "Take a service away, also from clients that are connected",
+		Short:   "Remove a service, also for connected clients",
 		Args:    exactly("BASEDIR", "SWISSNUM"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := appserver.OpenDir(args[0])
@@ -206,7 +209,7 @@ func newRotateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "rotate BASEDIR SWISSNUM",
 		Example: "  flappserver rotate fs ylo26w67hsg4rbx6op7zl6k2nnxnmhpv",
-		Short:   "Give a service a new FURL and print it; the old one is worth nothing",
+		Short:   "Give a service a new FURL and print it; the old one becomes invalid",
 		Args:    exactly("BASEDIR", "SWISSNUM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := appserver.OpenDir(args[0])

@@ -17,13 +17,13 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs testdata/script/*.txtar with the original's client, and with
-// directories that the original's server made. Beside testscript's own commands
-// there are
+// directories of the original's server. In addition to testscript's own commands there
+// are
 //
-//	port NAME             set $NAME to a port nobody listens on
+//	port NAME             set $NAME to a port that is free now
 //	original NAME ARGS…   run a command of the original
 //	$CLIENT               the original's flappclient
-//	keep NAME             set $NAME to the last word that was printed: an added service's FURL
+//	keep NAME             set $NAME to the last word of the output: the FURL of an added service
 func TestScript(t *testing.T) {
 	foolscaptest.Python(t)
 	server, client := foolscaptest.Tool(t, "flappserver"), foolscaptest.Tool(t, "flappclient")

@@ -24,31 +24,31 @@ import (
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-// The files of a running server, where the original's scripts look for them.
+// The files of a running server. Scripts for the original look for these names.
 const (
 	pidFile = "twistd.pid"
 	logFile = "twistd.log"
 )
 
-// readyFile is the environment variable with which a daemon is told the number
-// of the file in which it says that it is ready.
+// readyFile is the environment variable with the number of the file descriptor to which
+// a daemon writes when it is ready.
 const readyFile = "FLAPPSERVER_READY_FD"
 
 const stopDelay = 15 * time.Second // from SIGTERM to SIGKILL, as in the original
 
-// startOptions say how a server runs. The original hands what follows BASEDIR to
-// twistd: those of its options that scripts use are here by their names.
+// startOptions are the options of start and restart. The original passes what follows
+// BASEDIR to twistd; the options of twistd that scripts use are supported.
 type startOptions struct {
 	foreground bool
 	logfile    string
 }
 
 func (o *startOptions) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay, and log to stderr")
-	cmd.Flags().BoolVarP(&o.foreground, "nodaemon", "n", false, "the same, by twistd's name")
+	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay in the foreground and log to stderr")
+	cmd.Flags().BoolVarP(&o.foreground, "nodaemon", "n", false, "the same; the name that twistd has for it")
 	cmd.Flags().StringVarP(&o.logfile, "logfile", "l", "", "the log, a `FILE` in BASEDIR (default "+logFile+"; with --foreground stderr)")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return cli.Usagef("%w; of twistd's options there are --nodaemon and --logfile", err)
+		return cli.Usagef("%w; the supported options of twistd are --nodaemon and --logfile", err)
 	})
 }
 
@@ -80,7 +80,7 @@ func newStartCommand() *cobra.Command {
 	var opts startOptions
 	cmd := &cobra.Command{
 		Use:   "start [options] BASEDIR",
-		Short: "Run a server, in the background unless told otherwise",
+		Short: "Run a server, by default in the background",
 		Long: "start returns when clients can connect. The server's log is BASEDIR/twistd.log.\n\n" +
 			"With --foreground, for systemd and containers, it runs until SIGTERM or Ctrl-C\n" +
 			"and logs to stderr.",
@@ -97,12 +97,12 @@ func newStopCommand() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:     "stop [-q] BASEDIR",
-		Short:   "End a running server; exit code 2 if there is none",
+		Short:   "Stop a running server; exit code 2 if there is none",
 		Example: "  flappserver stop fs",
 		Args:    exactly("BASEDIR"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return stop(cmd, args[0], quiet) },
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing if there is none")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	return cmd
 }
 
@@ -110,7 +110,7 @@ func newRestartCommand() *cobra.Command {
 	var opts startOptions
 	cmd := &cobra.Command{
 		Use:     "restart [options] BASEDIR",
-		Short:   "End a server if it runs, and start it",
+		Short:   "Stop a server if it runs, then start it",
 		Example: "  flappserver restart fs",
 		Args:    exactly("BASEDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -125,7 +125,7 @@ func newRestartCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the server here until the context is done.
+// serve runs the server in this process until the context is done.
 func serve(cmd *cobra.Command, path string, log io.Writer) error {
 	dir, err := appserver.OpenDir(path)
 	if err != nil {
@@ -162,8 +162,8 @@ func serve(cmd *cobra.Command, path string, log io.Writer) error {
 	})
 }
 
-// readySignal returns what tells the process that launched this one, if one did,
-// that clients can connect. Commands of the services inherit nothing of it.
+// readySignal returns a function that tells the process that launched this one, if there
+// is one, that clients can connect. The commands of services do not inherit the file.
 func readySignal() (func(), error) {
 	text, ok := os.LookupEnv(readyFile)
 	if !ok {
@@ -179,7 +179,7 @@ func readySignal() (func(), error) {
 	}
 	f := os.NewFile(uintptr(fd), "ready")
 	return func() {
-		_, _ = f.Write([]byte{1}) // nobody may be listening any more
+		_, _ = f.Write([]byte{1}) // the other process may have ended
 		_ = f.Close()
 	}, nil
 }
@@ -219,7 +219,7 @@ func launch(cmd *cobra.Command, path, logName string) error {
 	if err != nil {
 		return err
 	}
-	// One byte when it is ready; the end of the file when it died before.
+	// The daemon writes one byte when it is ready. If it ends before, the pipe ends.
 	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
 		return fmt.Errorf("the server did not start (%v): see %s", daemon.Wait(), log.Name())
 	}
@@ -229,7 +229,7 @@ func launch(cmd *cobra.Command, path, logName string) error {
 	return daemon.Process.Release()
 }
 
-// stop ends the server of a directory and waits for its end.
+// stop stops the server of a directory and waits for its end.
 func stop(cmd *cobra.Command, path string, quiet bool) error {
 	say := func(format string, args ...any) {
 		if !quiet {
@@ -244,8 +244,8 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 	if err != nil {
 		return err
 	}
-	// A pidfd stays this process's when another one gets its number, and is
-	// readable when it has ended, be it waited for or not.
+	// A pidfd refers to this process even if its number is reused. It is readable when
+	// the process has ended, also before the parent waits for it.
 	process, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		say("process %d wasn't running, removing %s to cleanup", pid, pidFile)
@@ -268,7 +268,7 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 			return err
 		}
 		if ended {
-			// A server that was killed, and the original's, may leave it.
+			// The original, and a server that was killed, may leave the file.
 			if err := os.Remove(filepath.Join(path, pidFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -276,13 +276,13 @@ func stop(cmd *cobra.Command, path string, quiet bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("process %d does not end, even by SIGKILL", pid)
+	return fmt.Errorf("process %d does not end, even after SIGKILL", pid)
 }
 
 // await reports whether the process ends within d.
 func await(ctx context.Context, process int, d time.Duration) (bool, error) {
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
-		// Now and then whether we are to stop is asked again.
+		// A short wait, so that ctx is checked often.
 		if over, err := ended(process, 200*time.Millisecond); over || err != nil {
 			return over, err
 		}
@@ -300,9 +300,9 @@ func ended(process int, d time.Duration) (bool, error) {
 	return n > 0, err
 }
 
-// running returns the process that runs the server of a directory; 0 is none. In
-// a container the number in an old file may well be our own, and nobody may wait
-// for a process that was killed.
+// running returns the ID of the process that runs the server of a directory, or 0. In a
+// container an old file may hold the ID of this process, and a process that was killed may
+// stay unwaited for.
 func running(path string) (int, error) {
 	pid, err := readPID(path)
 	if errors.Is(err, fs.ErrNotExist) || pid == os.Getpid() {
@@ -333,7 +333,7 @@ func readPID(path string) (int, error) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || pid < 1 {
-		return 0, fmt.Errorf("%s: %q is no process number", name, strings.TrimSpace(string(text)))
+		return 0, fmt.Errorf("%s: %q is not a process ID", name, strings.TrimSpace(string(text)))
 	}
 	return pid, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 func newClassifyIncidentCommand() *cobra.Command {
@@ -27,9 +28,9 @@ func newClassifyIncidentCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "classify-incident [flags] FILE...",
-		Short: "Name incident files by the rules of a directory",
+		Short: "Print the categories of incident files",
 		Long: "Classify-incident prints one line for each incident file: its name and the\n" +
-			"categories that the rules in DIR give it, unknown if there is none. Rules are\n" +
+			"categories that the rules in DIR give it, or unknown if no rule matches. Rules are\n" +
 			"files classify_NAME.expr; see 'flogtool rules --help'.",
 		Example: "  flogtool classify-incident -c rules incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
 			"  flogtool classify-incident -v -c ig ig/incidents/*/*.flog.*",
@@ -64,11 +65,11 @@ func newClassifyIncidentCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&dir, "classifier-directory", "c", ".", "directory of the rules")
-	flags.BoolVarP(&verbose, "verbose", "v", false, "show the trigger of incidents that are unknown")
+	flags.BoolVarP(&verbose, "verbose", "v", false, "show the trigger of incidents whose category is unknown")
 	return cmd
 }
 
-// loadRules loads the rules of dir and says what is wrong with single ones.
+// loadRules loads the rules of dir and prints the errors of single rules.
 func loadRules(errw io.Writer, dir string) (*classify.Rules, error) {
 	rules, err := openRules(dir)
 	if err != nil {
@@ -86,11 +87,11 @@ func loadRules(errw io.Writer, dir string) (*classify.Rules, error) {
 	return rules, nil
 }
 
-// classified is what is printed of one incident file.
+// classified is the output for one incident file.
 type classified struct{ out, errs bytes.Buffer }
 
-// classifyFiles yields what is printed of each file, in their order; several are
-// worked on at once.
+// classifyFiles yields the output for each file, in their order. It classifies several
+// files at once.
 func classifyFiles(ctx context.Context, set *classify.Rules, names []string, verbose bool) iter.Seq[*classified] {
 	return func(yield func(*classified) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -124,7 +125,7 @@ func classifyFiles(ctx context.Context, set *classify.Rules, names []string, ver
 	}
 }
 
-// classifyFile makes what is printed of one incident file.
+// classifyFile returns the output for one incident file.
 func classifyFile(set *classify.Rules, name string, verbose bool) *classified {
 	c := &classified{}
 	inc, err := classify.Open(name)
@@ -147,12 +148,12 @@ func classifyFile(set *classify.Rules, name string, verbose bool) *classified {
 	return c
 }
 
-// showTrigger prints what one needs to write a rule.
+// showTrigger prints what is needed to write a rule.
 func showTrigger(out io.Writer, trigger *event.Event) {
-	fmt.Fprintln(out, event.Format(trigger))
+	fmt.Fprintln(out, pytext.Format(trigger))
 	fmt.Fprintf(out, "%s\n", trigger.AppendJSON(nil))
 	if failure, ok := trigger.Get("failure"); ok {
-		fmt.Fprintf(out, " FAILURE:\n %s\n", event.AppendRepr(nil, failure))
+		fmt.Fprintf(out, " FAILURE:\n %s\n", pytext.AppendRepr(nil, failure))
 	}
 	fmt.Fprintln(out)
 }

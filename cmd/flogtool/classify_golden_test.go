@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Over the corpus, with the Python classifiers written as rules, we print what
-// the original prints. A category's name has no capitals and no colon here.
+// Over the corpus, with the Python classifiers written as rules, we print what the original
+// prints. Our categories have no capitals and no colon.
 func TestClassifyGolden(t *testing.T) {
 	for _, c := range inCorpus(t, "classify/") {
 		t.Run(c.ID, func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestClassifyGolden(t *testing.T) {
 	}
 }
 
-// Where the original dies, ours names the file and goes on with the next.
+// For a file at which the original fails, we report the file and continue with the next.
 func TestClassifyBadFiles(t *testing.T) {
 	for _, c := range inCorpus(t, "classify-bad/") {
 		t.Run(c.ID, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/clitest"
 )
 
-// shells are what is typed into each shell to have it complete for flogtool, and
-// what the shell must have for that.
+// shells has the commands that turn on completion for flogtool in each shell, and the file
+// that the shell needs for it.
 var shells = []struct {
 	name  string
 	args  []string
@@ -28,12 +28,11 @@ var shells = []struct {
 	{"zsh", []string{"-f", "-i"}, "", "autoload -Uz compinit; compinit -D -u; . <(flogtool completion zsh)"},
 }
 
-// noRaceSleep keeps a flogtool built with the race detector from sleeping a second
-// before it exits: a shell runs it at every tab.
+// noRaceSleep keeps a flogtool with the race detector from sleeping a second before it
+// exits, since a shell runs it at every tab.
 const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
-// The generated scripts complete in the shells themselves: what is typed before
-// the tab becomes what is wanted.
+// The generated scripts work in the shells: at a tab the shell completes what is typed.
 func TestCompletionInShells(t *testing.T) {
 	for _, shell := range shells {
 		t.Run(shell.name, func(t *testing.T) {
@@ -79,7 +78,7 @@ func TestCompletionInShells(t *testing.T) {
 	}
 }
 
-// Fish says itself what it would complete.
+// Fish has a command that prints its completions.
 func TestCompletionInFish(t *testing.T) {
 	path, err := exec.LookPath("fish")
 	if err != nil {
@@ -108,8 +107,8 @@ func TestCompletionInFish(t *testing.T) {
 	}
 }
 
-// completionFiles makes a log with one facility, net.http, and an incident whose
-// name it returns.
+// completionFiles makes a log with the facility net.http, and an incident. It returns the
+// name of the incident.
 func completionFiles(t *testing.T, dir string) (incident string) {
 	t.Helper()
 	incident = "incident-2023-11-15--01-00-01Z-uxwklei"

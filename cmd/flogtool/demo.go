@@ -26,13 +26,14 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/gatherer"
 	"github.com/flogtool/flogtool/internal/durable"
 )
 
-// demoPatience is how long the demo waits for the first incident to come
-// through; it takes five seconds on an idle machine.
-const demoPatience = 90 * time.Second
+// demoTimeout is how long the demo waits for the first incident. It takes five seconds on an
+// idle machine.
+const demoTimeout = 90 * time.Second
 
 func newDemoCommand() *cobra.Command {
 	var (
@@ -40,13 +41,13 @@ func newDemoCommand() *cobra.Command {
 		once         bool
 	)
 	cmd := &cobra.Command{
-		Use:     "demo [options]",
-		Short:   "Show it all: two services, an incident, a gatherer, NATS",
+		Use:     "demo [flags]",
+		Short:   "Show two services, an incident, a gatherer and NATS at work",
 		Example: "  flogtool demo\n  flogtool demo --once --dir /tmp/demo",
-		Long: "demo starts an incident gatherer with its NATS server, and two small services\n" +
-			"that log noisily. Within seconds something goes wrong in one of them: its\n" +
-			"incident is fetched, classified, published and shown. The demo then says how to\n" +
-			"look further and runs until Ctrl-C.",
+		Long: "Demo starts an incident gatherer with its NATS server, and two small services that log\n" +
+			"much. After a few seconds something fails in one of them. The gatherer fetches the\n" +
+			"incident, classifies it and publishes it, and the demo shows it. The demo then prints\n" +
+			"commands to look further, and runs until Ctrl-C.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if service != "" {
@@ -57,15 +58,15 @@ func newDemoCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the first incident")
-	cmd.Flags().StringVar(&dir, "dir", "", "keep everything below `DIR`; default: a temporary directory, removed at the end")
-	// The services are this program again: see demo_service.go.
+	cmd.Flags().StringVar(&dir, "dir", "", "keep all files in `DIR`; default: a temporary directory that is removed at the end")
+	// The services are processes of this program: see demo_service.go.
 	cmd.Flags().StringVar(&service, "service", "", "")
 	_ = cmd.Flags().MarkHidden("service")
 	return cmd
 }
 
-// demo is one run of the demonstration. Its goroutines hand notes to run, which
-// alone prints.
+// demo is one run of the demonstration. Its goroutines send notes to run, and only run
+// prints.
 type demo struct {
 	dir       string
 	temporary bool
@@ -75,20 +76,21 @@ type demo struct {
 	notes     chan demoNote
 }
 
-// demoNote is something to tell: a line that who says, or a message on NATS.
+// demoNote is what a goroutine sends to run: a line of a service, a message on NATS, or an
+// error, which ends the demo.
 type demoNote struct {
-	who, line string
-	subject   string
-	payload   []byte
-	err       error // ends the demo
+	name, line string // of a service
+	subject    string // of a message
+	payload    []byte
+	err        error
 }
 
-// demoRules are the rules of the demo's gatherer. Those in its services that
-// they find are in demo_service.go.
+// demoRules has the rules of the demo's gatherer. They match what the services of
+// demo_service.go log.
 var demoRules = map[string]string{
-	"classify_retries.expr": "// A request was given up after all its retries: look at what it waited for.\n" +
+	"classify_retries.expr": "// A request failed after all its retries: look at what it waited for.\n" +
 		"message startsWith \"retry budget exhausted\" ? \"retries-exhausted\" : nil\n",
-	"classify_fraud.expr": "// The fraud check did not answer in time, and payments went through without it.\n" +
+	"classify_fraud.expr": "// The fraud check did not answer in time, and payments were made without it.\n" +
 		"facility == \"payments.fraud\" && message contains \"skipped\" ? \"fraud-check-skipped\" : nil\n",
 }
 
@@ -100,7 +102,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		d.temporary = true
 		defer func() {
 			os.RemoveAll(d.dir)
-			d.printf("\nThe demo has ended, and %s is removed; --dir DIR keeps it.\n", d.dir)
+			d.printf("\nThe demo has ended. %s is removed; --dir DIR keeps the files.\n", d.dir)
 		}()
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
@@ -124,7 +126,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return endedBy(ctx, err)
 	}
-	d.say("gatherer", "waiting at "+furl)
+	d.report("gatherer", "waiting at "+furl)
 
 	err = g.Subscribe(ctx, "flog.>", func(subject string, payload []byte) {
 		d.send(ctx, demoNote{subject: subject, payload: payload})
@@ -132,15 +134,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.say("NATS", "subscribed to flog.>")
+	d.report("NATS", "subscribed to flog.>")
 	for _, name := range demoServices {
 		parts.Go(func() { d.runService(ctx, name) })
 	}
 	return endedBy(ctx, d.follow(ctx))
 }
 
-// endedBy returns err, or nil if it only says that ctx was done: Ctrl-C is how
-// a demo ends.
+// endedBy returns nil if err says only that ctx is done, which is how a demo ends, and err if
+// not.
 func endedBy(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
@@ -148,10 +150,9 @@ func endedBy(ctx context.Context, err error) error {
 	return err
 }
 
-// follow shows what happens until ctx is done or, with --once, until the first
-// incident was shown.
+// follow prints notes until ctx is done or, with --once, until it has shown an incident.
 func (d *demo) follow(ctx context.Context) error {
-	late := time.After(demoPatience)
+	late := time.After(demoTimeout)
 	shown := map[string]bool{}
 	for {
 		select {
@@ -159,14 +160,14 @@ func (d *demo) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-late:
 			if len(shown) == 0 {
-				return fmt.Errorf("no incident came through in %v: %s may say why", demoPatience, d.path("gatherer.log"))
+				return fmt.Errorf("no incident arrived in %v: the reason may be in %s", demoTimeout, d.path("gatherer.log"))
 			}
 		case n := <-d.notes:
 			switch {
 			case n.err != nil:
 				return n.err
 			case n.subject == "":
-				d.say(n.who, n.line)
+				d.report(n.name, n.line)
 			default:
 				name, err := d.showMessage(n.subject, n.payload, len(shown) == 0)
 				if err != nil {
@@ -177,14 +178,14 @@ func (d *demo) follow(ctx context.Context) error {
 					return nil
 				}
 				if len(shown) == 1 {
-					d.printf("\nThe services go on, and so do incidents. Ctrl-C ends the demo.\n\n")
+					d.printf("\nThe services continue, with more incidents. Ctrl-C ends the demo.\n\n")
 				}
 			}
 		}
 	}
 }
 
-// await returns the first of values, or how the demo ended before it came.
+// await returns the first of values, or the error that ended the demo before.
 func (d *demo) await(ctx context.Context, values <-chan string) (string, error) {
 	for {
 		select {
@@ -200,7 +201,7 @@ func (d *demo) await(ctx context.Context, values <-chan string) (string, error) 
 	}
 }
 
-// send hands a note to the goroutine that prints.
+// send sends a note to run.
 func (d *demo) send(ctx context.Context, n demoNote) {
 	select {
 	case d.notes <- n:
@@ -212,14 +213,14 @@ func (d *demo) path(parts ...string) string {
 	return filepath.Join(append([]string{d.dir}, parts...)...)
 }
 
-// demoGatherer is the gatherer of the demo; what it has to say goes to a file.
+// demoGatherer is the gatherer of the demo, which logs to a file.
 type demoGatherer struct {
 	*gatherer.Gatherer
 	furl chan string
 	log  *os.File
 }
 
-// openGatherer makes the gatherer's directory, with a port that is free now.
+// openGatherer creates the gatherer and its directory, with a port that is free now.
 func (d *demo) openGatherer() (*demoGatherer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -254,6 +255,7 @@ func (d *demo) openGatherer() (*demoGatherer, error) {
 	return g, nil
 }
 
+// run runs the gatherer until ctx is done, and sends its error.
 func (g *demoGatherer) run(ctx context.Context, notes chan<- demoNote) {
 	defer g.log.Close()
 	err := g.Run(ctx)
@@ -266,9 +268,9 @@ func (g *demoGatherer) run(ctx context.Context, notes chan<- demoNote) {
 	}
 }
 
-// runService runs one of the services as a process of its own until ctx is done
-// and passes on what it says. The process ends when its standard input does, so
-// that it cannot outlive the demo.
+// runService runs a service as a process until ctx is done, and sends the lines that it
+// prints. The process ends at the end of its standard input, so that it cannot outlive the
+// demo.
 func (d *demo) runService(ctx context.Context, name string) {
 	self, err := os.Executable()
 	if err != nil {
@@ -293,15 +295,15 @@ func (d *demo) runService(ctx context.Context, name string) {
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		d.send(ctx, demoNote{who: name, line: lines.Text()})
+		d.send(ctx, demoNote{name: name, line: lines.Text()})
 	}
 	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 		d.send(ctx, demoNote{err: fmt.Errorf("service %s: %w", name, err)})
 	}
 }
 
-// incidentMessage is what the demo reads of a summary on NATS; docs/nats.md has
-// all of it.
+// incidentMessage has the keys that the demo needs of an incident's summary on NATS.
+// docs/nats.md lists all.
 type incidentMessage struct {
 	Name       string   `json:"name"`
 	Program    string   `json:"program"`
@@ -313,15 +315,15 @@ type incidentMessage struct {
 	Size       int64    `json:"size"`
 }
 
-// showMessage shows a message from NATS and the incident it is about, and
-// returns the incident's name.
+// showMessage prints a message from NATS and the incident that it announces, and returns
+// the incident's name. After the first incident it prints commands to look further.
 func (d *demo) showMessage(subject string, payload []byte, first bool) (string, error) {
-	d.say("NATS", subject)
+	d.report("NATS", subject)
 	var m incidentMessage
 	if err := json.Unmarshal(payload, &m); err != nil || m.Name == "" {
-		return "", fmt.Errorf("the message on %s is no summary of an incident: %v", subject, err)
+		return "", fmt.Errorf("the message on %s is not the summary of an incident: %v", subject, err)
 	}
-	d.printf("\n  Incident   %s\n  from       %s, Tub %s\n  classified %s\n  holds      %s events in %s of file\n\n",
+	d.printf("\n  Incident   %s\n  from       %s, Tub %s\n  classified %s\n  holds      %s events in a file of %s\n\n",
 		m.Name, clean(m.Program), strings.Join(m.Tubs, " "), strings.Join(m.Categories, ", "),
 		thousands(m.Events), kib(m.Size))
 	file := d.path("gatherer", filepath.FromSlash(m.File))
@@ -333,11 +335,11 @@ func (d *demo) showMessage(subject string, payload []byte, first bool) (string, 
 		return m.Name, nil
 	}
 	if d.once && d.temporary {
-		d.printf("\nTo look further, name a directory: %s demo --dir DIR\n", programName())
+		d.printf("\nTo keep the files and look further: %s demo --dir DIR\n", programName())
 		return m.Name, nil
 	}
 	self := programName()
-	d.printf("\nLook further; these are commands to copy:\n\n")
+	d.printf("\nCommands to look further:\n\n")
 	for _, line := range []string{
 		self + " dump " + quote(file),
 		self + " tail " + quote(d.path(m.Program)),
@@ -349,11 +351,11 @@ func (d *demo) showMessage(subject string, payload []byte, first bool) (string, 
 	return m.Name, nil
 }
 
-// demoEvents is how many events before the trigger the demo shows.
+// demoEvents is the number of events before the trigger that the demo shows.
 const demoEvents = 14
 
-// showIncident prints the trigger of an incident file, the last events before
-// it and how many follow it.
+// showIncident prints the trigger of an incident's file, the last events before it, and the
+// number of events after it.
 func (d *demo) showIncident(file string) error {
 	r, err := flogfile.Open(file)
 	if err != nil {
@@ -410,13 +412,14 @@ func (d *demo) showIncident(file string) error {
 	if err := d.table(rows); err != nil {
 		return err
 	}
-	d.printf("\n  then %s more, of what was done about it\n", thousands(after))
+	d.printf("\n  then %s events after the trigger, in which the service recovers\n", thousands(after))
 	return nil
 }
 
 var demoColumns = []string{"SECONDS", "LEVEL", "FACILITY", "MESSAGE", "WITH"}
 
-// demoRow is one event: its time from the trigger on, and what it says.
+// demoRow returns a row for one event: its time relative to the trigger, level, facility,
+// text, and other fields.
 func demoRow(ev, trigger *event.Event) []string {
 	at, _ := ev.Seconds()
 	zero, _ := trigger.Seconds()
@@ -430,11 +433,11 @@ func demoRow(ev, trigger *event.Event) []string {
 	}
 	return []string{
 		fmt.Sprintf("%.3f", at-zero), ev.Level().String(), clean(ev.Facility()),
-		clean(event.Format(ev)), clean(strings.Join(with, " ")),
+		clean(pytext.Format(ev)), clean(strings.Join(with, " ")),
 	}
 }
 
-// table prints rows; the last one, the trigger, in bold on a terminal.
+// table prints rows as a table. On a terminal the last row, the trigger, is red.
 func (d *demo) table(rows [][]string) error {
 	width, _ := terminal(d.out)
 	fit(rows, width-2)
@@ -469,8 +472,8 @@ func (d *demo) table(rows [][]string) error {
 	return nil
 }
 
-// fit cuts the last column, and if need be the one before it, so that the table
-// is at most width wide.
+// fit shortens cells of the last column, and if necessary of the one before it, so that the
+// table is at most width characters wide.
 func fit(rows [][]string, width int) {
 	widest := make([]int, len(demoColumns))
 	for _, row := range append(rows, demoColumns) {
@@ -480,7 +483,7 @@ func fit(rows [][]string, width int) {
 	}
 	over := 1 - width
 	for _, w := range widest {
-		over += w + 3 // with a border, and a blank on both sides
+		over += w + 3 // a border, and a blank on both sides
 	}
 	for i := len(widest) - 1; i >= len(widest)-2 && over > 0; i-- {
 		room := max(widest[i]-over, 12)
@@ -491,19 +494,19 @@ func fit(rows [][]string, width int) {
 	}
 }
 
-// say prints a line of the story: when, who, what.
-func (d *demo) say(who, line string) {
+// report prints a line with the time since the start and the name of what it is about.
+func (d *demo) report(name, line string) {
 	bold, plain := "", ""
 	if _, color := terminal(d.out); color {
 		bold, plain = "\x1b[1m", "\x1b[0m"
 	}
-	d.printf("%6.1fs  %s%-9s%s %s\n", time.Since(d.start).Seconds(), bold, who, plain, clean(line))
+	d.printf("%6.1fs  %s%-9s%s %s\n", time.Since(d.start).Seconds(), bold, name, plain, clean(line))
 }
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
 
-// terminal returns the width of out and whether it takes colours; 120 and no if
-// it is no terminal.
+// terminal returns the width of out in characters, and whether to use colours. If out is not
+// a terminal they are 120 and false.
 func terminal(out io.Writer) (width int, color bool) {
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -516,8 +519,8 @@ func terminal(out io.Writer) (width int, color bool) {
 	return width, os.Getenv("NO_COLOR") == ""
 }
 
-// cut returns at most width characters of line, the last one a mark if some are
-// missing. What the demo prints in tables has one column a character.
+// cut returns line shortened to width characters, of which the last is then an ellipsis. It
+// takes each character for one column wide, which those of the demo are.
 func cut(line string, width int) string {
 	r := []rune(line)
 	if len(r) <= width {
@@ -526,7 +529,8 @@ func cut(line string, width int) string {
 	return string(r[:width-1]) + "…"
 }
 
-// clean returns text that cannot steer a terminal.
+// clean returns text with a replacement for each character that is not printable, so that it
+// cannot control a terminal.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -536,8 +540,7 @@ func clean(text string) string {
 	}, text)
 }
 
-// programName is how the person called this program, as far as it can be typed
-// again.
+// programName returns a command that runs this program again.
 func programName() string {
 	self, err := os.Executable()
 	if err == nil && strings.Contains(self, string(filepath.Separator)+"go-build") {
@@ -546,7 +549,7 @@ func programName() string {
 	return quote(os.Args[0])
 }
 
-// quote returns s as one word of a shell.
+// quote returns s quoted as one word for a shell.
 func quote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+:,@%") == "" {
 		return s
@@ -554,6 +557,7 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// thousands returns n in decimal with commas.
 func thousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -15,13 +15,13 @@ import (
 // demoServices are the services of the demo, each a process of this program.
 var demoServices = []string{"orders", "payments"}
 
-// runDemoService is one service of the demo: it logs a few hundred events a
-// second, nearly all of them at debug level, and now and then something goes
-// wrong. It ends with ctx, or when in does.
+// runDemoService is the main function of a service. It logs about 600 events a second, nearly
+// all at debug level, and from time to time something fails. It returns when ctx is done or
+// at the end of in.
 func runDemoService(ctx context.Context, name, dir string, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // ends with the process at the latest
+	go func() { // ends at the end of in, or with the process
 		io.Copy(io.Discard, in)
 		cancel()
 	}()
@@ -39,13 +39,13 @@ func runDemoService(ctx context.Context, name, dir string, in io.Reader, out io.
 	log := slog.New(lp.Handler())
 
 	s := &demoService{log: log, out: out, id: 1000}
-	work, trouble := s.order, s.databaseFails
+	work, fail := s.order, s.databaseFails
 	first, every := 3*time.Second, 40*time.Second
 	if name == "payments" {
-		work, trouble = s.payment, s.fraudCheckFails
+		work, fail = s.payment, s.fraudCheckFails
 		first = 20 * time.Second
 	}
-	fmt.Fprintf(out, "logs everything at debug level, about 600 events a second, and ships none of it\n")
+	fmt.Fprintf(out, "logs about 600 events a second at debug level, and sends none of them\n")
 	requests := time.NewTicker(5 * time.Millisecond)
 	defer requests.Stop()
 	next := time.NewTimer(first)
@@ -57,19 +57,20 @@ func runDemoService(ctx context.Context, name, dir string, in io.Reader, out io.
 		case <-requests.C:
 			work()
 		case <-next.C:
-			trouble()
+			fail()
 			next.Reset(every)
 		}
 	}
 }
 
-// demoService does the work of a service, as far as its log shows it.
+// demoService logs what a service would log. It does no other work.
 type demoService struct {
 	log *slog.Logger
 	out io.Writer
 	id  int
 }
 
+// millis returns a random number of milliseconds from least to most.
 func millis(least, most int) int { return least + rand.IntN(most-least+1) }
 
 func (s *demoService) order() {
@@ -79,9 +80,8 @@ func (s *demoService) order() {
 	s.log.Debug("query", "facility", "orders.db", "order", s.id, "ms", millis(1, 4), "pool", fmt.Sprintf("%d/20", millis(2, 6)))
 }
 
-// databaseFails is what nobody would ever find without the debug events: one
-// long report holds a lock, the pool fills up behind it, and an order that has
-// nothing to do with it is what fails.
+// databaseFails logs a failure whose cause is visible in debug events only: a long report
+// holds a lock, the connection pool fills up, and an unrelated order fails.
 func (s *demoService) databaseFails() {
 	s.log.Debug("report begun", "facility", "orders.db", "query", "monthly totals", "lock", "orders")
 	for _, pool := range []int{9, 14, 19, 20} {
@@ -115,6 +115,6 @@ func (s *demoService) fraudCheckFails() {
 	}
 	s.id++
 	s.log.Error("fraud check skipped: no answer in time", "facility", "payments.fraud", "payment", s.id, "ms", 1000)
-	fmt.Fprintf(s.out, "something went wrong: payment %d went through without a fraud check\n", s.id)
+	fmt.Fprintf(s.out, "something went wrong: payment %d was made without a fraud check\n", s.id)
 	s.log.Info("model rolled back", "facility", "payments.fraud", "version", "2026-11-15")
 }

@@ -20,9 +20,10 @@ func newDumpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump [flags] FILE...",
 		Short: "Show the events in flog files",
-		Long: "Dump shows the events of flog files: plain, .bz2, .zst or .gz, from a pipe (-),\n" +
-			"all in a directory, a gatherer's too, or an incident by its name. Events of\n" +
-			"several files are shown in the order of their times.",
+		Long: "Dump shows the events of flog files, plain or compressed (.zst, .bz2, .gz). FILE is a\n" +
+			"file, - for standard input, a directory, which stands for all flog files below it, or\n" +
+			"the name of an incident in a gatherer's or application's directory. The events of\n" +
+			"several files are merged by time.",
 		Example: "  flogtool dump incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
 			"  flogtool dump -r -t utc log.flog\n" +
 			"  flogtool dump --level WEIRD --since -15m /var/lib/gatherer\n" +
@@ -41,7 +42,7 @@ func newDumpCommand() *cobra.Command {
 				return err
 			}
 			if d.Follow && (d.Style.Form > tail.FormTemplate || d.Select.Last > 0 || d.Select.Around != nil || d.Select.Parents != nil) {
-				return cli.Usagef("--follow has no end, which --table, --tree, --summary, --last, --around and --parents wait for")
+				return cli.Usagef("--follow cannot be combined with --table, --tree, --summary, --last, --around and --parents, which need the end of the files")
 			}
 			if d.Files, err = tail.Expand(args); err != nil {
 				return err
@@ -70,9 +71,9 @@ func newDumpCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&d.Style.Verbose, "verbose", "v", false, "show whole events, as JSON")
-	flags.BoolVarP(&d.Style.JustNumbers, "just-numbers", "n", false, "show only times and event numbers")
-	flags.BoolVarP(&d.Style.RxTime, "rx-time", "r", false, "show the time of receipt too")
-	flags.BoolVarP(&d.Follow, "follow", "f", false, "wait for what is added to the files")
+	flags.BoolVarP(&d.Style.JustNumbers, "just-numbers", "n", false, "show only the times and numbers of events")
+	flags.BoolVarP(&d.Style.RxTime, "rx-time", "r", false, "also show the time at which an event was received")
+	flags.BoolVarP(&d.Follow, "follow", "f", false, "show what is added to the files, until Ctrl-C")
 	show.add(flags, true)
 	sel.add(flags)
 	completeSelect(cmd)
@@ -80,8 +81,8 @@ func newDumpCommand() *cobra.Command {
 	return cmd
 }
 
-// fileErrors says what is wrong with files, one line each, and returns what ends
-// the command.
+// fileErrors prints the errors of several files, one line each, and returns the error with
+// which the command ends.
 func fileErrors(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
@@ -90,7 +91,7 @@ func fileErrors(cmd *cobra.Command, err error) error {
 		var last error
 		for _, e := range joined.Unwrap() {
 			if e = fileErrors(cmd, e); e != nil {
-				if _, said := errors.AsType[cli.ExitCode](e); !said {
+				if _, printed := errors.AsType[cli.ExitCode](e); !printed {
 					e = cli.ExitCode(cli.Program{}.Report(cmd, e, cmd.ErrOrStderr()))
 				}
 				last = e
@@ -98,7 +99,7 @@ func fileErrors(cmd *cobra.Command, err error) error {
 		}
 		return last
 	}
-	if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+	if _, ok := errors.AsType[*flogfile.FormatError](err); ok {
 		return foreign(cmd.ErrOrStderr(), cmd.Name(), err)
 	}
 	if errors.Is(err, cmd.Context().Err()) && cmd.Context().Err() != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// localZone returns the zone that TZ names now: package time reads it only once,
-// and tests set it.
+// localZone returns the time zone that TZ names. Package time reads TZ only once, and tests
+// change it.
 func localZone() *time.Location {
 	if name, ok := os.LookupEnv("TZ"); ok && name != "" {
 		if loc, err := time.LoadLocation(name); err == nil {
@@ -22,24 +22,24 @@ func localZone() *time.Location {
 	return time.Local
 }
 
-// foreign says in the original's words that a file is no flog file; other errors
-// it returns.
+// foreign prints a *flogfile.FormatError in the words of the original and returns the exit
+// code. It returns other errors unchanged.
 func foreign(errw io.Writer, command string, err error) error {
-	f, ok := errors.AsType[*flogfile.ForeignError](err)
+	f, ok := errors.AsType[*flogfile.FormatError](err)
 	if !ok {
 		return err
 	}
-	switch f.Kind {
-	case flogfile.ForeignPickle:
+	switch f.Format {
+	case flogfile.FormatPickle:
 		fmt.Fprintf(errw, "Error: %s appears to be an old-style\n"+
 			"(pickle-based) flogfile, which cannot be loaded safely. If you\n"+
 			"wish to allow the author of the flogfile to take over your\n"+
 			"computer (and incidentally allow you to view the content), please\n"+
 			"use the flogtool from a copy of foolscap-0.12.7 or earlier.\n", f.Name)
-	case flogfile.ForeignFURL:
+	case flogfile.FormatFURL:
 		fmt.Fprintf(errw, "Error: %s appears to be a FURL file.\n"+
 			"Perhaps you meant to run 'flogtool tail' instead of 'flogtool %s'?\n", f.Name, command)
-	case flogfile.ForeignBzip2:
+	case flogfile.FormatBzip2:
 		fmt.Fprintf(errw, "Error: %s does not appear to be a flogfile.\n"+
 			"It is compressed by bzip2: rename it to %s.bz2, or read it with 'flogtool %s - <%s'.\n", f.Name, f.Name, command, f.Name)
 	default:

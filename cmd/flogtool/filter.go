@@ -15,6 +15,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/tail"
 )
 
@@ -25,10 +26,10 @@ func newFilterCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "filter [flags] OLDFILE [NEWFILE]",
-		Short: "Copy a part of the events of a flog file",
-		Long: "Filter copies the events that are selected into a new flog file, compressed as\n" +
-			"its name says (.zst, .bz2, .gz). Without NEWFILE, or if it is OLDFILE, the file is\n" +
-			"modified in place. Headers are always copied. - is standard input or output.",
+		Short: "Copy selected events of a flog file",
+		Long: "Filter copies the selected events, and all headers, to a new flog file, compressed as\n" +
+			"its name says (.zst, .bz2, .gz). Without NEWFILE, or if NEWFILE is OLDFILE, it\n" +
+			"replaces OLDFILE. - is standard input or output.",
 		Example: "  flogtool filter --above WEIRD all.flog weird.flog\n" +
 			"  flogtool filter --strip-facility=foolscap all.flog.bz2\n" +
 			"  flogtool filter --since -1h --only 'attrs.ms > 500' all.flog.zst slow.flog.zst\n" +
@@ -51,11 +52,11 @@ func newFilterCommand() *cobra.Command {
 			if f.To == "-" {
 				out = cmd.ErrOrStderr()
 			}
-			words := bufio.NewWriter(out)
+			messages := bufio.NewWriter(out)
 			if f.To == "" {
-				fmt.Fprintln(words, "modifying event file in place")
+				fmt.Fprintln(messages, "modifying event file in place")
 			}
-			if err := originalSelect(cmd, words, f.Select, after, before, above, strip); err != nil {
+			if err := originalSelect(cmd, messages, f.Select, after, before, above, strip); err != nil {
 				return err
 			}
 			f.In, f.Out = cmd.InOrStdin(), cmd.OutOrStdout()
@@ -63,27 +64,27 @@ func newFilterCommand() *cobra.Command {
 				return err
 			}
 			if verbose {
-				f.Seen = func(l *flogfile.Line) error { return showLine(words, l) }
+				f.Seen = func(l *flogfile.Line) error { return showLine(messages, l) }
 			}
 			f.Progress = tail.NewProgress(cmd.ErrOrStderr(), f.Files)
 			err = f.Run(cmd.Context())
 			f.Progress.Stop()
 			_, damaged := errors.AsType[*flogfile.DamageError](err)
 			if kept, total := f.Counts(); err == nil || damaged && f.To != "" && total > 0 {
-				fmt.Fprintf(words, "copied %d of %d events into new file\n", kept, total)
+				fmt.Fprintf(messages, "copied %d of %d events into new file\n", kept, total)
 			}
-			if ferr := words.Flush(); err == nil {
+			if ferr := messages.Flush(); err == nil {
 				err = ferr
 			}
 			return fileErrors(cmd, err)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&after, "after", "", "events after these `SECONDS` since 1970, a whole number")
-	flags.StringVar(&before, "before", "", "events before these `SECONDS` since 1970, a whole number")
-	flags.StringVar(&above, "above", "", "events of this `LEVEL` and above, a name or a whole number")
-	flags.StringVar(&strip, "strip-facility", "", "no events whose facility begins with this `PREFIX`")
-	flags.BoolVarP(&verbose, "verbose", "v", false, "show the number of each event as it is read")
+	flags.StringVar(&after, "after", "", "events later than `SECONDS` since 1970, a whole number")
+	flags.StringVar(&before, "before", "", "events earlier than `SECONDS` since 1970, a whole number")
+	flags.StringVar(&above, "above", "", "events at `LEVEL` or above, a name or a whole number")
+	flags.StringVar(&strip, "strip-facility", "", "no events whose facility begins with `PREFIX`")
+	flags.BoolVarP(&verbose, "verbose", "v", false, "print the number of each event that is read")
 	sel.add(flags)
 	completeSelect(cmd)
 	if err := cmd.RegisterFlagCompletionFunc("above", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -98,8 +99,7 @@ func newFilterCommand() *cobra.Command {
 	return cmd
 }
 
-// originalSelect adds the original's options to sel, and says in its words what
-// they do.
+// originalSelect adds the original's options to sel, and prints in its words what they do.
 func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, before, above, strip string) error {
 	flags := cmd.Flags()
 	seconds := func(option, value, words string) (*int64, error) {
@@ -108,7 +108,7 @@ func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, 
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return nil, cli.Usagef("--%s: %q is no whole number of seconds since 1970; --since and --until take other times", option, value)
+			return nil, cli.Usagef("--%s: %q is not a whole number of seconds since 1970; --since and --until take other times", option, value)
 		}
 		fmt.Fprintf(out, " --%s: removing events %s %s\n", option, words, time.Unix(n, 0).In(localZone()).Format(time.ANSIC))
 		return &n, nil
@@ -123,7 +123,7 @@ func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, 
 	if flags.Changed("above") {
 		level, ok := event.ParseLevel(above)
 		if !ok {
-			return cli.Usagef("--above: %q is no level: %s, or a whole number", above, levelNames())
+			return cli.Usagef("--above: %q is not a level: want %s, or a whole number", above, levelNames())
 		}
 		if level != 0 {
 			fmt.Fprintf(out, " --above: removing events below level %d\n", int(level))
@@ -142,7 +142,7 @@ func originalSelect(cmd *cobra.Command, out io.Writer, sel *tail.Select, after, 
 	return nil
 }
 
-// showLine prints what filter -v says of a line.
+// showLine prints the output of filter -v for a line.
 func showLine(out io.Writer, l *flogfile.Line) error {
 	if l.Kind&flogfile.KindHeader != 0 {
 		if _, err := fmt.Fprintln(out, "HEADER"); err != nil {
@@ -157,6 +157,6 @@ func showLine(out io.Writer, l *flogfile.Line) error {
 		_, err := fmt.Fprintln(out, "?")
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s\n", event.AppendStr(nil, v))
+	_, err := fmt.Fprintf(out, "%s\n", pytext.AppendStr(nil, v))
 	return err
 }

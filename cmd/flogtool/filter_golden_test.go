@@ -29,8 +29,8 @@ func readMaybeBzip2(t *testing.T, name string) string {
 	return string(data)
 }
 
-// Every message and file that the original's filter made is ours. Where it dies,
-// ours says why; what it made by then is the begin of what ours makes.
+// Our filter prints the messages and writes the files of the original's. Where the original
+// fails, ours succeeds or reports an error.
 func TestFilterGolden(t *testing.T) {
 	for _, c := range inCorpus(t, "filter/", "filter-damaged/", "filter-inplace/") {
 		t.Run(c.ID, func(t *testing.T) {
@@ -52,9 +52,8 @@ func TestFilterGolden(t *testing.T) {
 			}
 			stdout, stderr, code := runCase(t, c.TZ, argv)
 			if c.Crash != "" {
-				// The original stops in the middle. We go on, or say what is wrong.
 				if code != 0 && stderr == "" {
-					t.Errorf("exit code %d without a word", code)
+					t.Errorf("exit code %d and nothing on stderr", code)
 				}
 				if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 					t.Errorf("%q is left behind", left)
@@ -62,7 +61,7 @@ func TestFilterGolden(t *testing.T) {
 				if copied != "" && code != 0 {
 					before, _ := os.ReadFile(c.CopyOf)
 					if after, _ := os.ReadFile(copied); string(after) != string(before) {
-						t.Error("the file to be modified in place is not what it was")
+						t.Error("the file to be modified in place has changed")
 					}
 				}
 				return
@@ -93,7 +92,7 @@ func TestFilterGolden(t *testing.T) {
 	}
 }
 
-// Where the original's filter dies, in whole.
+// The whole output of filter for the cases in which the original fails.
 func TestFilterDamagedGolden(t *testing.T) {
 	var b strings.Builder
 	for _, c := range inCorpus(t, "filter/", "filter-damaged/") {

@@ -15,9 +15,8 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// TestGatherFromPython is the main job as a person does it: the commands make
-// and run a gatherer that keeps logs and incidents, a program of the original
-// is given its FURL, and dump shows what came.
+// TestGatherFromPython uses the commands as a person does: they make and run a gatherer of
+// logs and incidents, a Python program connects to its FURL, and dump shows the result.
 func TestGatherFromPython(t *testing.T) {
 	foolscaptest.Python(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -54,17 +53,17 @@ func TestGatherFromPython(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	out, outW := io.Pipe()
-	said, saidW := io.Pipe()
+	stderr, stderrW := io.Pipe()
 	go func() {
-		ended <- run(ctx, []string{"run", dir}, strings.NewReader(""), outW, saidW)
+		ended <- run(ctx, []string{"run", dir}, strings.NewReader(""), outW, stderrW)
 		outW.Close()
-		saidW.Close()
+		stderrW.Close()
 	}()
-	news := make(chan string, 1000)
+	logged := make(chan string, 1000)
 	go func() { // ends with run
-		defer close(news)
-		for lines := bufio.NewScanner(said); lines.Scan(); {
-			news <- lines.Text()
+		defer close(logged)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			logged <- lines.Text()
 		}
 	}()
 	lines := bufio.NewScanner(out)
@@ -73,14 +72,14 @@ func TestGatherFromPython(t *testing.T) {
 	if !ok {
 		t.Fatalf("run printed %q", lines.Text())
 	}
-	await := func(what string) string {
+	await := func(text string) string {
 		t.Helper()
-		for line := range news {
-			if strings.Contains(line, what) {
+		for line := range logged {
+			if strings.Contains(line, text) {
 				return line
 			}
 		}
-		t.Fatalf("run did not say %q", what)
+		t.Fatalf("run did not log %q", text)
 		return ""
 	}
 

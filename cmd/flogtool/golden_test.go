@@ -17,6 +17,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 // goldenCase is one run of the original over the corpus.
@@ -34,8 +35,8 @@ type goldenCase struct {
 	Left   []string `json:"left"`
 }
 
-// inCorpus makes the corpus the working directory and returns the cases whose id
-// begins with one of the prefixes.
+// inCorpus changes the working directory to the corpus, and returns the cases whose id begins
+// with one of the prefixes.
 func inCorpus(t *testing.T, prefixes ...string) []goldenCase {
 	t.Helper()
 	t.Chdir(filepath.Join("..", "..", "testdata", "corpus"))
@@ -59,7 +60,7 @@ func inCorpus(t *testing.T, prefixes ...string) []goldenCase {
 	return cases
 }
 
-// runCase runs our flogtool as the case says.
+// runCase runs our flogtool in the time zone tz.
 func runCase(t *testing.T, tz string, argv []string) (stdout, stderr string, code int) {
 	t.Helper()
 	t.Setenv("TZ", tz)
@@ -68,8 +69,8 @@ func runCase(t *testing.T, tz string, argv []string) (stdout, stderr string, cod
 	return out.String(), errw.String(), code
 }
 
-// asPython replaces in the output of dump -v the JSON of the file's headers and
-// events by their Python source form, which the original prints.
+// asPython returns the output of dump -v with the Python source form, which the original
+// prints, in place of the JSON of headers and events.
 func asPython(t *testing.T, output, file string) string {
 	t.Helper()
 	r, err := flogfile.Open(file)
@@ -89,22 +90,22 @@ func asPython(t *testing.T, output, file string) string {
 		if err != nil {
 			return b.String() + output
 		}
-		if raw, ok := l.RawOuter("header"); ok {
+		if raw, ok := l.RawWrapper("header"); ok {
 			whole, err := event.ParseJSON(l.Raw)
 			if err != nil {
 				t.Fatal(err)
 			}
-			replace(`{"header": `+string(flogfile.AppendCanonical(nil, raw))+"}", string(event.AppendRepr(nil, whole)))
+			replace(`{"header": `+string(flogfile.AppendCanonical(nil, raw))+"}", string(pytext.AppendRepr(nil, whole)))
 		}
 		if l.IsObject() {
-			replace(": "+string(l.AppendEventJSON(nil)), ": "+string(event.AppendRepr(nil, l.Dict())))
+			replace(": "+string(l.AppendEventJSON(nil)), ": "+string(pytext.AppendRepr(nil, l.Dict())))
 		}
 	}
 }
 
-var update = flag.Bool("update", false, "rewrite the golden files of what is ours")
+var update = flag.Bool("update", false, "rewrite our golden files and manual pages")
 
-// compareGolden compares text with the golden file of that name in testdata.
+// compareGolden compares text with a golden file in testdata.
 func compareGolden(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(testdata, name)
@@ -123,7 +124,7 @@ func compareGolden(t *testing.T, name, text string) {
 	}
 }
 
-// testdata is the folder of golden files, from any working directory.
+// testdata is the absolute path of the golden files.
 var testdata = func() string {
 	dir, err := filepath.Abs("testdata")
 	if err != nil {
@@ -134,9 +135,9 @@ var testdata = func() string {
 
 var modes = regexp.MustCompile(`^[^ ]*#[^ ]* (rx\(.*?\) emit\(.*?\)|[^ ]*): `)
 
-// Every output of the original's dump over the corpus is ours. The lines that
-// are meant to differ are all in dump-differs.golden; where the original gives
-// up, what it had printed is the begin of what we print.
+// Our dump prints what the original's prints for each file of the corpus. The lines that are
+// meant to differ are in dump-differs.golden. Where the original fails, our output begins
+// with what it has printed.
 func TestDumpGolden(t *testing.T) {
 	differs := make(map[string]bool)
 	for _, c := range inCorpus(t, "dump/", "dump-tz/") {
@@ -159,7 +160,7 @@ func TestDumpGolden(t *testing.T) {
 					t.Errorf("%d lines, want %d", len(gots), len(wants))
 				}
 			} else {
-				// What cannot be formatted is shown and said before the original dies.
+				// The original prints an event that it cannot format, and then fails.
 				wants = slices.DeleteFunc(wants, func(s string) bool { return s == "" || strings.HasPrefix(s, "unformattable event ") })
 				if len(gots) < len(wants) {
 					t.Errorf("%d lines, want at least %d", len(gots), len(wants))
@@ -173,7 +174,7 @@ func TestDumpGolden(t *testing.T) {
 				if g == w {
 					continue
 				}
-				// Only the text may differ; what stands around it may not.
+				// Only the text may differ.
 				gp, wp := modes.FindString(g), modes.FindString(w)
 				if gp != wp || gp == "" {
 					t.Errorf("line %d\n got %.300q\nwant %.300q", i+1, g, w)
@@ -195,7 +196,7 @@ func firstLine(s string) string {
 	return s
 }
 
-// What dump makes of every damaged file, in whole.
+// The whole output of dump for each damaged file.
 func TestDumpDamagedGolden(t *testing.T) {
 	var b strings.Builder
 	for _, c := range inCorpus(t, "dump/damaged/", "dump/flogs/13-surrogate.flog") {
@@ -204,7 +205,7 @@ func TestDumpDamagedGolden(t *testing.T) {
 		}
 		stdout, stderr, code := runCase(t, c.TZ, c.Argv)
 		if lines := strings.SplitAfter(stdout, "\n"); len(lines) > 60 {
-			stdout = fmt.Sprintf("%s… %d lines more\n", strings.Join(lines[:20], ""), len(lines)-20)
+			stdout = fmt.Sprintf("%s… %d more lines\n", strings.Join(lines[:20], ""), len(lines)-20)
 		}
 		fmt.Fprintf(&b, "== flogtool %s: exit code %d\n%s-- stderr\n%s\n", strings.Join(c.Argv, " "), code, stdout, stderr)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,34 +18,33 @@ import (
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
-	"github.com/flogtool/flogtool/rpc/banana"
 )
 
 func newLevelCommand() *cobra.Command {
 	var hold time.Duration
 	cmd := &cobra.Command{
 		Use:   "level [flags] TARGET [FACILITY=LEVEL...]",
-		Short: "Show or change, for a while, what a live process records",
-		Long: "Level shows from which level on the facilities of a live process make events, and\n" +
-			"changes that for a while: then the process falls back by itself. TARGET is the\n" +
-			"directory the process records in, one of its slots, or a control.furl or the FURL\n" +
-			"in it; a logport's FURL gives reading only. LEVEL is a name or a number; an empty\n" +
-			"FACILITY is the default for all.",
+		Short: "Show or change the thresholds of a live process",
+		Long: "A facility makes events at its threshold and above. Level shows the thresholds of a\n" +
+			"live process, or changes them for a limited time, after which the process restores\n" +
+			"them itself. TARGET is the directory that the process records in, one of its slots, a\n" +
+			"file control.furl, or the FURL in it; the FURL of a logport does not permit this.\n" +
+			"LEVEL is a name or a number. An empty FACILITY is the default for all facilities.",
 		Example: "  flogtool level /var/lib/orders/flog\n" +
 			"  flogtool level /var/lib/orders/flog db.pool=NOISY --for 10m\n" +
 			"  flogtool level control.furl =UNUSUAL --for 1h",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var changes []thresholdChange
+			var changes []wire.Threshold
 			for _, arg := range args[1:] {
 				facility, level, ok := strings.Cut(arg, "=")
 				l, known := event.ParseLevel(level)
 				if !ok || !known {
-					return cli.Usagef("%q is not FACILITY=LEVEL, such as db.pool=NOISY", arg)
+					return cli.Usagef("%q is not of the form FACILITY=LEVEL, such as db.pool=NOISY", arg)
 				}
-				changes = append(changes, thresholdChange{facility, l})
+				changes = append(changes, wire.Threshold{Facility: facility, Level: l})
 			}
-			if hold < time.Second || hold > 24*time.Hour {
+			if hold < time.Second || hold > wire.MaxThresholdFor {
 				return cli.Usagef("--for must be from 1s to 24h")
 			}
 			furl, err := controlTarget(args[0])
@@ -56,16 +56,11 @@ func newLevelCommand() *cobra.Command {
 			return changeLevels(ctx, cmd, furl, changes, hold)
 		},
 	}
-	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "how long a change holds")
+	cmd.Flags().DurationVar(&hold, "for", 10*time.Minute, "restore the thresholds after this time, 1s to 24h")
 	return cmd
 }
 
-type thresholdChange struct {
-	facility string
-	level    event.Level
-}
-
-// controlTarget returns the FURL that a command line's TARGET means.
+// controlTarget returns the FURL of the control object that TARGET names.
 func controlTarget(target string) (rpc.FURL, error) {
 	if strings.HasPrefix(target, "pb:") {
 		return rpc.ParseFURL(target)
@@ -81,7 +76,8 @@ func controlTarget(target string) (rpc.FURL, error) {
 	return rpc.ReadFURLFile(file)
 }
 
-func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []thresholdChange, hold time.Duration) error {
+// changeLevels makes the changes for the time hold, and prints all thresholds.
+func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, changes []wire.Threshold, hold time.Duration) error {
 	tub, err := rpc.NewTub(rpc.Config{Features: wire.Features})
 	if err != nil {
 		return err
@@ -91,39 +87,26 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 	if err != nil {
 		return err
 	}
-	if control.Interface() != "" {
-		return errors.New("this is a logport's FURL, which gives reading only: changing levels takes the FURL in control.furl")
+	if !wire.IsControl(control) {
+		return errors.New("this FURL is of a logport, which permits reading only: use the FURL in control.furl")
 	}
 	for _, c := range changes {
-		args := rpc.Pos(c.facility, int64(c.level), int64(hold/time.Second))
-		if err := control.Call(ctx, "set_threshold", args, nil); err != nil {
-			return fmt.Errorf("set the threshold of %q: %w", c.facility, err)
+		if err := wire.SetThreshold(ctx, control, c, hold); err != nil {
+			return err
 		}
 	}
-	var answer any
-	if err := control.Call(ctx, "get_thresholds", rpc.Args{}, &answer); err != nil {
+	thresholds, err := wire.Thresholds(ctx, control)
+	if err != nil {
 		return err
 	}
-	thresholds, _ := answer.(event.Dict)
-	slices.SortFunc(thresholds, func(a, b event.Item) int {
-		x, _ := banana.Text(a.Key)
-		y, _ := banana.Text(b.Key)
-		return strings.Compare(x, y)
-	})
 	out := cmd.OutOrStdout()
-	for _, item := range thresholds {
-		facility, _ := banana.Text(item.Key)
-		level, _ := banana.Int(item.Value)
-		if facility == "" {
-			facility = "(all others)"
-		}
+	for _, t := range thresholds {
+		name := cmp.Or(t.Facility, "(all others)")
 		note := ""
-		for _, c := range changes {
-			if c.facility == facility || c.facility == "" && facility == "(all others)" {
-				note = "  for " + hold.String()
-			}
+		if slices.ContainsFunc(changes, func(c wire.Threshold) bool { return c.Facility == t.Facility }) {
+			note = "  for " + hold.String()
 		}
-		fmt.Fprintf(out, "%-24s %s%s\n", facility, event.Level(level), note)
+		fmt.Fprintf(out, "%-24s %s%s\n", name, t.Level, note)
 	}
 	return nil
 }
@@ -131,13 +114,13 @@ func changeLevels(ctx context.Context, cmd *cobra.Command, furl rpc.FURL, change
 func newFURLCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "furl",
-		Short:   "Show or withdraw the FURLs of a process",
+		Short:   "Print or replace the FURLs of a process",
 		Example: "  flogtool furl show /var/lib/orders/flog logport\n  flogtool furl rotate /var/lib/orders/flog logport",
-		Long: "A FURL is a permission: who knows it may use what is behind it. Furl show prints\n" +
-			"one, furl rotate withdraws it and prints the new one.",
+		Long: "A FURL is a permission: its holder can use the object that it refers to. Furl show\n" +
+			"prints a FURL. Furl rotate withdraws it, and prints the new one.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return cli.Usagef("unknown command %q: show and rotate are", args[0])
+				return cli.Usagef("unknown command %q: want show or rotate", args[0])
 			}
 			return cli.Usagef("must specify show or rotate")
 		},
@@ -151,7 +134,7 @@ func newFURLCommand() *cobra.Command {
 			Args:    cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if args[1] != "logport" && args[1] != "control" {
-					return cli.Usagef("%q is neither logport nor control", args[1])
+					return cli.Usagef("%q is not logport or control", args[1])
 				}
 				file, err := logport.FURLFile(filepath.Clean(args[0]), args[1])
 				if err != nil {
@@ -171,7 +154,7 @@ func newFURLCommand() *cobra.Command {
 			furl, err := rpc.ReadFURLFile(file)
 			return furl.String(), err
 		}),
-		sub("rotate", "Give a FURL a new secret part and end what came in by the old one",
+		sub("rotate", "Replace the secret part of a FURL, and end connections that use the old one",
 			"  flogtool furl rotate /var/lib/orders/flog control", logport.RotateFURL))
 	return cmd
 }

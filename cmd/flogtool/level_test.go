@@ -17,6 +17,17 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
+// eventually waits until done returns true, and fails the test with what after a minute.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+// flogtoolRun runs a command line and returns its exit code and output.
 func flogtoolRun(args ...string) (code int, out, errw string) {
 	var o, e bytes.Buffer
 	code = run(context.Background(), args, strings.NewReader(""), &o, &e)
@@ -46,7 +57,7 @@ func TestLevelCommand(t *testing.T) {
 	if lp.Log(context.Background(), slog.LevelInfo, "m") != event.NoNum || lp.Threshold("db.pool.conn") != event.Noisy {
 		t.Error("the thresholds did not change")
 	}
-	// A comment in a FURL file may hold a FURL.
+	// A FURL in a comment of a FURL file is ignored.
 	controlFURL, err := lp.ControlFURL()
 	if err != nil {
 		t.Fatal(err)
@@ -89,19 +100,13 @@ func TestThresholdFallsBack(t *testing.T) {
 	if lp.Threshold("db") != event.Weird {
 		t.Error("the threshold did not change")
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for lp.Threshold("db") != event.Noisy {
-		if time.Now().After(deadline) {
-			t.Fatal("the threshold does not fall back")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	var told []string
+	eventually(t, "the threshold to fall back", func() bool { return lp.Threshold("db") == event.Noisy })
+	var messages []string
 	for e := range lp.Buffered() {
-		told = append(told, e.Text("message"))
+		messages = append(messages, e.Text("message"))
 	}
-	if all := strings.Join(told, ", "); !strings.HasSuffix(all, "a threshold was changed, a threshold was changed, a threshold has fallen back") {
-		t.Errorf("told: %s", all)
+	if all := strings.Join(messages, ", "); !strings.HasSuffix(all, "a threshold was changed, a threshold was changed, a threshold has fallen back") {
+		t.Errorf("the events are %s", all)
 	}
 }
 
@@ -137,28 +142,16 @@ func TestFURLCommand(t *testing.T) {
 	if code != 0 || fresh == old || !strings.HasPrefix(fresh, old[:strings.LastIndex(old, "/")]) {
 		t.Fatalf("furl rotate: exit code %d, output %q, errors %q", code, out, errw)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for now, _ := lp.FURL(); now != fresh; now, _ = lp.FURL() {
-		if time.Now().After(deadline) {
-			t.Fatal("the process does not take the new FURL up")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	// What came in by the old one is over.
-	for lp.Stats().Subscribers > 0 {
-		if time.Now().After(deadline) {
-			t.Fatal("the subscription by the old FURL lives on")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	eventually(t, "the process to use the new FURL", func() bool { furl, _ := lp.FURL(); return furl == fresh })
+	eventually(t, "the subscription by the old FURL to end", func() bool { return lp.Stats().Subscribers == 0 })
 	if err := <-ended; !errors.Is(err, wire.ErrEnded) {
-		t.Errorf("the subscriber is told %v", err)
+		t.Errorf("the subscription ended with %v", err)
 	}
 	if err := r.Call(t.Context(), "get_pid", rpc.Args{}, nil); err == nil || !strings.Contains(err.Error(), "withdrawn") {
-		t.Errorf("a call by the old reference gives %v", err)
+		t.Errorf("a call through the old reference returns %v", err)
 	}
 	if _, err := tub.Connect(t.Context(), oldFURL); err == nil {
-		t.Error("the old FURL still leads to the logport")
+		t.Error("the old FURL still works")
 	}
 	freshFURL, _ := rpc.ParseFURL(fresh)
 	r, err = tub.Connect(t.Context(), freshFURL)
@@ -166,7 +159,7 @@ func TestFURLCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.Call(t.Context(), "get_pid", rpc.Args{}, nil); err != nil {
-		t.Errorf("a call by the new FURL gives %v", err)
+		t.Errorf("a call through the new FURL returns %v", err)
 	}
 	for _, args := range [][]string{{"furl"}, {"furl", "turn"}, {"furl", "show"}, {"furl", "show", dir, "key"}} {
 		if code, _, errw := flogtoolRun(args...); code != 2 {

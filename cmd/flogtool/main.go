@@ -1,9 +1,8 @@
 // Command flogtool reads, follows, gathers and classifies flight recorder logs.
 //
-// Each command is in a file of its own, as a function newXCommand that returns
-// its *cobra.Command; the list commands below names them all. A command takes
-// its input and output from cmd.InOrStdin, OutOrStdout and ErrOrStderr, does its
-// work in RunE, and returns an error as package cli says.
+// Each command has a function newXCommand that returns its *cobra.Command; commands lists
+// these functions. The command's RunE reads and writes only cmd.InOrStdin, OutOrStdout and
+// ErrOrStderr, and returns an error as package cli describes.
 package main
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/cli"
 )
 
-// commands are all commands, in the order in which help shows them.
+// commands makes all commands, in the order in which the help shows them.
 var commands = []func() *cobra.Command{
 	newTailCommand,
 	newDumpCommand,
@@ -34,8 +33,8 @@ var commands = []func() *cobra.Command{
 
 func main() { cli.Main(run) }
 
-// run executes one command line and returns its exit code: 0 done, 1 failed,
-// 2 wrong usage.
+// run executes one command line and returns its exit code: 0 for success, 1 for failure,
+// 2 for wrong usage.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	return cli.Program{Root: newRootCommand()}.Run(ctx, args, in, out, errw)
 }
@@ -44,9 +43,10 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "flogtool",
 		Short: "Read, follow, gather and classify flight recorder logs",
-		Long: "flogtool reads what a flight recorder saved (dump, filter), attaches to a live\n" +
-			"process (tail), collects incidents from a fleet (create-incident-gatherer, run)\n" +
-			"and names them by rules (classify-incident, rules).",
+		Long: "flogtool reads the files of a flight recorder (dump, filter), follows a live process\n" +
+			"(tail), gathers events or incidents from a fleet (create-gatherer,\n" +
+			"create-incident-gatherer, run), and classifies incidents by rules (classify-incident,\n" +
+			"rules).",
 		Version: versionLine(),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

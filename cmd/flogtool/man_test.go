@@ -8,10 +8,10 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/clitest"
 )
 
-// The manual pages are those of the commands as they are.
+// The manual pages in docs/man are those of the commands.
 func TestManPages(t *testing.T) { clitest.ManPages(t, newRootCommand(), *update) }
 
-// Every command has examples, and says what it does in one line.
+// Every command has a short help and examples.
 func TestHelp(t *testing.T) {
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,29 +19,29 @@ import (
 	"github.com/flogtool/flogtool/tail"
 )
 
-// selectFlags are the options by which dump, filter and tail select events.
+// selectFlags has the options with which dump, filter and tail select events.
 type selectFlags struct {
 	only, level, facility, since, until, from, grep string
 	last, context                                   int
 	around, parents                                 string
 }
 
-// add defines the options.
+// add adds the options to flags.
 func (s *selectFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&s.only, "only", "", "events for which this `EXPR`ession is true: 'level >= WEIRD && attrs.path startsWith \"/api\"'")
-	flags.StringVar(&s.level, "level", "", "events of this `LEVEL` and above, a name or a number")
-	flags.StringVar(&s.facility, "facility", "", "events of this `FACILITY` and its dotted children")
-	flags.StringVar(&s.since, "since", "", "events from this `TIME` on: RFC 3339, 16:04, or relative: -15m")
-	flags.StringVar(&s.until, "until", "", "events up to this `TIME`")
-	flags.StringVar(&s.from, "from", "", "events of senders whose TubID begins with this `PREFIX`")
-	flags.StringVar(&s.grep, "grep", "", "events in whose text this regular `EXPR`ession is found")
+	flags.StringVar(&s.only, "only", "", "events for which the expression `EXPR` is true: 'level >= WEIRD && attrs.path startsWith \"/api\"'")
+	flags.StringVar(&s.level, "level", "", "events at `LEVEL` or above, a name or a number")
+	flags.StringVar(&s.facility, "facility", "", "events of `FACILITY` or its dotted children")
+	flags.StringVar(&s.since, "since", "", "events at `TIME` or later: RFC 3339, 16:04, or -15m, relative to now")
+	flags.StringVar(&s.until, "until", "", "events at `TIME` or earlier")
+	flags.StringVar(&s.from, "from", "", "events whose from, a TubID or the name of a file, begins with `PREFIX`")
+	flags.StringVar(&s.grep, "grep", "", "events whose text matches the regular expression `EXPR`")
 	flags.IntVar(&s.last, "last", 0, "the last `N` of the selected events")
-	flags.StringVar(&s.around, "around", "", "this `EVENT` (its number, or FROM#NUMBER) and those around it")
-	flags.IntVar(&s.context, "context", 10, "how many `N` events before and after with --around")
-	flags.StringVar(&s.parents, "parents", "", "the chain of causes of this `EVENT`: it, its parent, and so on")
+	flags.StringVar(&s.around, "around", "", "`EVENT`, a number or FROM#NUMBER, and the events before and after it")
+	flags.IntVar(&s.context, "context", 10, "with --around: `N` events before and after")
+	flags.StringVar(&s.parents, "parents", "", "`EVENT`, its parent, the parent's parent, and so on")
 }
 
-// build returns what the options select; errors are usage errors.
+// build returns the Select that the options describe. Its errors are usage errors.
 func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 	sel := &tail.Select{From: s.from, Last: s.last, Context: s.context}
 	var err error
@@ -57,7 +58,7 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 	if flags.Changed("level") {
 		level, ok := event.ParseLevel(s.level)
 		if !ok {
-			usage("level", fmt.Errorf("%q is no level: %s, or a number", s.level, levelNames()))
+			usage("level", fmt.Errorf("%q is not a level: want %s, or a number", s.level, levelNames()))
 		}
 		sel.Level = &level
 	}
@@ -91,16 +92,16 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 		usage("parents", e)
 	}
 	if s.last < 0 {
-		usage("last", fmt.Errorf("a negative number of events"))
+		usage("last", errors.New("the number of events is negative"))
 	}
 	if s.context < 0 {
-		usage("context", fmt.Errorf("a negative number of events"))
+		usage("context", errors.New("the number of events is negative"))
 	}
 	if s.last > 0 && s.around != "" {
-		usage("last", fmt.Errorf("--around chooses other events: give one of them"))
+		usage("last", errors.New("cannot be combined with --around"))
 	}
 	if flags.Changed("context") && s.around == "" {
-		usage("context", fmt.Errorf("it says how many events --around shows, which is missing"))
+		usage("context", errors.New("needs --around"))
 	}
 	if err != nil {
 		return nil, err
@@ -108,6 +109,7 @@ func (s *selectFlags) build(flags *pflag.FlagSet) (*tail.Select, error) {
 	return sel, nil
 }
 
+// levelNames returns the names of the levels, separated by commas.
 func levelNames() string {
 	var names []string
 	for _, l := range event.Levels {
@@ -116,32 +118,34 @@ func levelNames() string {
 	return strings.Join(names, ", ")
 }
 
-// showFlags are the options by which dump and tail show events.
+// showFlags has the options with which dump and tail show events.
 type showFlags struct {
 	times    string
 	color    string
 	json     bool
 	template string
 
+	// Of dump only.
 	table, tree, summary bool
 	noPager              bool
 }
 
+// add adds the options to flags; files is true for dump.
 func (s *showFlags) add(flags *pflag.FlagSet, files bool) {
-	flags.StringVarP(&s.times, "timestamps", "t", "short-local", "how to show times: short-local, long-local, utc, epoch, relative")
-	flags.BoolVar(&s.json, "json", false, "one JSON object a line: the file's, and the event's text")
-	flags.StringVar(&s.template, "template", "", "a `TEMPLATE` for each event: '{{.Time}} {{.Name}} {{.Text}} {{.Attrs.path}}'")
-	flags.StringVar(&s.color, "color", "auto", "colour by level: `WHEN` is auto, always or never")
+	flags.StringVarP(&s.times, "timestamps", "t", "short-local", "the form of times: short-local, long-local, utc, epoch or relative")
+	flags.BoolVar(&s.json, "json", false, "a JSON object for each event: as in a flog file, with the text added")
+	flags.StringVar(&s.template, "template", "", "the output of a Go `TEMPLATE` for each event: '{{.Time}} {{.Name}} {{.Text}} {{.Attrs.path}}'")
+	flags.StringVar(&s.color, "color", "auto", "colour events by their level: `WHEN` is auto, always or never")
 	flags.Lookup("color").NoOptDefVal = "always"
 	if files {
-		flags.BoolVar(&s.table, "table", false, "a table")
-		flags.BoolVar(&s.tree, "tree", false, "events below their parents")
-		flags.BoolVar(&s.summary, "summary", false, "counts by facility and level, the rate over time, gaps and triggers")
-		flags.BoolVar(&s.noPager, "no-pager", false, "do not show the output in a pager")
+		flags.BoolVar(&s.table, "table", false, "a table of the events")
+		flags.BoolVar(&s.tree, "tree", false, "the events below their parents")
+		flags.BoolVar(&s.summary, "summary", false, "counts by facility and level, the rate over time, missing numbers, and triggers")
+		flags.BoolVar(&s.noPager, "no-pager", false, "do not use a pager")
 	}
 }
 
-// style sets what the options say of how events are shown.
+// style sets what the options say about the style. Its errors are usage errors.
 func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 	var err error
 	if style.Times, err = tail.ParseTimeMode(s.times); err != nil {
@@ -161,7 +165,7 @@ func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 	set(s.summary, tail.FormSummary)
 	set(s.template != "", tail.FormTemplate)
 	if forms > 1 {
-		return cli.Usagef("only one of --json, --table, --tree, --template and --summary can be given")
+		return cli.Usagef("only one of --json, --table, --tree, --template and --summary can be used")
 	}
 	if s.template != "" {
 		if style.Template, err = tail.ParseTemplate(s.template); err != nil {
@@ -176,7 +180,7 @@ func (s *showFlags) style(style *tail.Style, out io.Writer) error {
 		style.Color = true
 	case "never":
 	default:
-		return cli.Usagef("--color is auto, always or never, not %q", s.color)
+		return cli.Usagef("--color: %q is not auto, always or never", s.color)
 	}
 	if style.Form == tail.FormJSON {
 		style.Color = false
@@ -189,12 +193,12 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// completeSelect completes the values of options that stand in files: names of
-// levels and facilities.
+// completeSelect completes the values of the options of selectFlags in a shell: the names of
+// levels, and those of the facilities in the files on the command line.
 func completeSelect(cmd *cobra.Command) {
 	must := func(err error) {
 		if err != nil {
-			panic(err) // the option does not exist: our mistake
+			panic(err) // the option does not exist
 		}
 	}
 	must(cmd.RegisterFlagCompletionFunc("level", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -205,6 +209,7 @@ func completeSelect(cmd *cobra.Command) {
 	}))
 }
 
+// completeShow completes the values of the options of showFlags.
 func completeShow(cmd *cobra.Command) {
 	for name, values := range map[string][]string{
 		"timestamps": {"short-local", "long-local", "utc", "epoch", "relative"},
@@ -216,7 +221,7 @@ func completeShow(cmd *cobra.Command) {
 	}
 }
 
-// completeFiles completes flog files, directories, and names of incidents.
+// completeFiles completes the names of files, directories and incidents.
 func completeFiles(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	return tail.CompleteFiles(prefix), cobra.ShellCompDirectiveDefault
 }

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// pager returns where output goes that may be longer than the screen: if out is
-// a terminal, a pager as git chooses it, else out. finish waits for the pager.
+// pager returns a writer for output that may be longer than the screen: the input of a
+// pager if out is a terminal, else out. It takes the pager from FLOG_PAGER or PAGER, as git
+// does; the default is less. The caller calls finish, which waits for the pager.
 func pager(out io.Writer) (w io.Writer, finish func() error) {
 	none := func() error { return nil }
 	if !isTerminal(out) {
@@ -28,7 +29,7 @@ func pager(out io.Writer) (w io.Writer, finish func() error) {
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	cmd.Env = os.Environ()
 	if os.Getenv("LESS") == "" {
-		cmd.Env = append(cmd.Env, "LESS=FRX") // leave if it fits, colours, keep the screen
+		cmd.Env = append(cmd.Env, "LESS=FRX") // quit if the output fits the screen, show colours, keep the screen
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -14,12 +14,12 @@ func newRecoverCommand() *cobra.Command {
 	var ringDir string
 	cmd := &cobra.Command{
 		Use:   "recover [flags] DIR",
-		Short: "Make incidents of what dead processes left in their log directory",
-		Long: "Recover looks into the directory that a program records in (logport.Config.Dir)\n" +
-			"and makes an incident of the events of each run that ended without closing its\n" +
-			"log: killed, out of memory, or by a fatal error. The program does the same when\n" +
-			"it starts again; recover is for when it does not. What a running process uses is\n" +
-			"left to it.",
+		Short: "Make incidents of the events that killed processes left",
+		Long: "DIR is the directory that a program records in (logport.Config.Dir). For each process\n" +
+			"that ended without closing its log, because it was killed or had a fatal error,\n" +
+			"recover makes an incident of the events in its rings. The program does the same at\n" +
+			"its next start; recover is for when there is none. Recover does not touch the files of\n" +
+			"a running process.",
 		Example: "  flogtool recover /var/lib/orders/flog\n" +
 			"  flogtool recover --ring-dir /run/orders /var/lib/orders/flog",
 		Args: cobra.ExactArgs(1),
@@ -34,7 +34,7 @@ func newRecoverCommand() *cobra.Command {
 				}
 				fmt.Fprintf(out, "%s: %d events of process %d", filepath.Join(r.Slot, "incidents", r.Incident+".flog.zst"), r.Events, r.PID)
 				if r.Torn > 0 {
-					fmt.Fprintf(out, ", %d more were being written and are left out", r.Torn)
+					fmt.Fprintf(out, ", %s omitted", plural(r.Torn, "incomplete event", "incomplete events"))
 				}
 				fmt.Fprintln(out)
 			}
@@ -50,6 +50,6 @@ func newRecoverCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&ringDir, "ring-dir", "", "where the rings are, if the program has logport.Config.RingDir")
+	cmd.Flags().StringVar(&ringDir, "ring-dir", "", "the directory of the rings, if the program sets logport.Config.RingDir")
 	return cmd
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -13,8 +12,8 @@ import (
 	"github.com/flogtool/flogtool/logport"
 )
 
-// TestRecoverCommand kills a process that logs and looks at what the command
-// makes of it, as the person on call would.
+// TestRecoverCommand kills a process that logs, makes an incident with the command, and dumps
+// it.
 func TestRecoverCommand(t *testing.T) {
 	if dir := os.Getenv("FLOGTOOL_TEST_VICTIM"); dir != "" {
 		lp, err := logport.Open(logport.Config{Dir: dir, Listen: "off"})
@@ -30,14 +29,9 @@ func TestRecoverCommand(t *testing.T) {
 	victim := exec.Command(os.Args[0], "-test.run=^TestRecoverCommand$")
 	victim.Env = append(os.Environ(), "FLOGTOOL_TEST_VICTIM="+dir)
 	if err := victim.Run(); err == nil {
-		t.Fatal("the victim lives")
+		t.Fatal("the process was not killed")
 	}
-	flogtool := func(args ...string) (code int, out, errw string) {
-		var o, e bytes.Buffer
-		code = run(context.Background(), args, strings.NewReader(""), &o, &e)
-		return code, o.String(), e.String()
-	}
-	code, out, errw := flogtool("recover", dir)
+	code, out, errw := flogtoolRun("recover", dir)
 	if code != 0 || !strings.Contains(out, "incidents/incident-") || !strings.Contains(out, " events of process ") || errw != "" {
 		t.Fatalf("recover: exit code %d, output %q, errors %q", code, out, errw)
 	}
@@ -45,17 +39,17 @@ func TestRecoverCommand(t *testing.T) {
 	if filepath.Dir(file) != filepath.Join(dir, "0", "incidents") {
 		t.Errorf("the incident is %q", file)
 	}
-	code, out, errw = flogtool("dump", file)
+	code, out, errw = flogtoolRun("dump", file)
 	if code != 0 || !strings.Contains(out, "the last words\n") || !strings.Contains(out, "ended without closing its log [INCIDENT-TRIGGER]") {
 		t.Errorf("dump: exit code %d, output %q, errors %q", code, out, errw)
 	}
-	if code, out, _ = flogtool("recover", dir); code != 0 || out != "nothing to recover\n" {
+	if code, out, _ = flogtoolRun("recover", dir); code != 0 || out != "nothing to recover\n" {
 		t.Errorf("a second recover: exit code %d, output %q", code, out)
 	}
-	if code, _, errw = flogtool("recover", filepath.Join(dir, "nowhere")); code != 1 || !strings.Contains(errw, "no such file or directory") {
+	if code, _, errw = flogtoolRun("recover", filepath.Join(dir, "nowhere")); code != 1 || !strings.Contains(errw, "no such file or directory") {
 		t.Errorf("recover of no directory: exit code %d, errors %q", code, errw)
 	}
-	if code, _, _ = flogtool("recover"); code != 2 {
+	if code, _, _ = flogtoolRun("recover"); code != 2 {
 		t.Errorf("recover without a directory: exit code %d, want 2", code)
 	}
 }

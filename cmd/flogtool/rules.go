@@ -19,22 +19,23 @@ import (
 	"github.com/flogtool/flogtool/tail"
 )
 
-const rulesHelp = `A rule is a file classify_NAME.expr with one expression, and comments above it
-that say what it finds and what to do about it:
+const rulesHelp = `A rule is a file classify_NAME.expr with one expression. The comment above it says
+what the rule finds and what to do about it:
 
   // The disk is full: free space, or move the spool.
   message contains "disk full" ? "disk-full" : nil
 
-It gives a category, a list of them, or nil. It knows the trigger's num, time,
-level, message, facility, umid, parent, failure and source, attrs.NAME for any
-other field of it, the level names (NOISY to BAD), and trigger, header, versions,
-tub and events. Functions: any, all, none, one, filter, map, count, find, len,
+It gives a category, a list of categories, or nil. It knows the trigger's num,
+time, level, message, facility, umid, parent and failure; attrs.NAME for any other
+field of the trigger; from, the TubID of the process that recorded it, and program,
+the name of that program; source.file and source.line, the log statement; the level
+names (NOISY to BAD); and trigger, header, versions, tub and events. Functions: any, all, none, one, filter, map, count, find, len,
 first, last, lower, upper, trim, hasPrefix, hasSuffix, indexOf, min, max, int,
-float, string, fmt(event), and before("10s"): the events at most so long before
-the trigger. Operators are those of expr: == != < > && || ! ? : in matches
+float, string, fmt(event), and before("10s"): the events of the last ten seconds
+before the trigger. Operators are those of expr: == != < > && || ! ? : in matches
 contains startsWith endsWith ?? and more.
 
-Cases stand beside it in classify_NAME.cases.jsonl, one JSON object a line:
+Cases of the rule are in classify_NAME.cases.jsonl, one JSON object a line:
 
   {"trigger": {"message": "disk full"}, "want": ["disk-full"]}
   {"name": "…", "trigger": {…}, "events": [{…}], "header": {…}, "want": []}
@@ -43,7 +44,7 @@ Cases stand beside it in classify_NAME.cases.jsonl, one JSON object a line:
 func newRulesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules",
-		Short: "Check, test and explain the rules that name incidents",
+		Short: "Check, test and explain the rules that classify incidents",
 		Long:  rulesHelp,
 		Example: "  flogtool rules list\n" +
 			"  flogtool rules check /var/lib/gatherer\n" +
@@ -60,11 +61,10 @@ func newRulesCommand() *cobra.Command {
 	return cmd
 }
 
-// shippedRules is the name of the rules in this program where a directory is
-// expected.
+// shippedRules stands for the rules in this program where a command takes a directory.
 const shippedRules = "shipped"
 
-// openRules loads the rules of a directory, or those that ship with the program.
+// openRules loads the rules of a directory, or the shipped rules.
 func openRules(dir string) (*classify.Rules, error) {
 	if dir == shippedRules {
 		if _, err := os.Stat(dir); err != nil {
@@ -77,8 +77,8 @@ func openRules(dir string) (*classify.Rules, error) {
 func newRulesCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "check DIR",
-		Short:   "Compile all rules and say what is wrong with them",
-		Long:    "Check compiles the rules in DIR and prints what is wrong with each, with its place;\nexit code 1 if any does not compile. Warnings are about rules that cannot be meant\nso. The name 'shipped' stands for the rules in this program.",
+		Short:   "Compile all rules and report what is wrong with them",
+		Long:    "Check compiles the rules in DIR and reports errors with their place; the exit code is 1\nif a rule does not compile. It warns of what cannot be meant, such as a condition\nthat never holds: level > 40 && level < 10. The name 'shipped' stands for the rules in\nthis program.",
 		Example: "  flogtool rules check /var/lib/gatherer\n  flogtool rules check shipped",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -116,8 +116,8 @@ func newRulesTestCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:     "test DIR",
-		Short:   "Run the cases that stand beside the rules",
-		Long:    "Test runs each rule on the cases in classify_NAME.cases.jsonl beside it and prints a\ntable of what did not come out as wanted; exit code 1 if there was any. The name\n'shipped' stands for the rules in this program.",
+		Short:   "Run the cases of the rules",
+		Long:    "Test runs each rule on its cases in classify_NAME.cases.jsonl and prints a table of the\ncases that fail; the exit code is 1 if there are any. The name 'shipped' stands for\nthe rules in this program.",
 		Example: "  flogtool rules test rules\n  flogtool rules test -v shipped",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -182,11 +182,13 @@ func newRulesExplainCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "explain [flags] INCIDENT-FILE [RULE...]",
-		Short: "Show why rules match an incident, and why not",
+		Short: "Show why rules match an incident or do not",
 		Long: "Explain shows each part of a rule's expression with its value for this incident. Without\n" +
-			"RULE it explains those that match, and names the others.",
+			"RULE it explains the rules of DIR that match, and lists the names of the others. RULE is\n" +
+			"the name of a rule in DIR, or the path of any file with a rule.",
 		Example: "  flogtool rules explain -c /var/lib/gatherer incident-2023-11-15--01-00-01Z-uxwklei.flog.bz2\n" +
-			"  flogtool rules explain -c shipped incident-2023-11-15--01-00-01Z-uxwklei disk-full",
+			"  flogtool rules explain -c shipped incident-2023-11-15--01-00-01Z-uxwklei disk-full\n" +
+			"  flogtool rules explain incident-2023-11-15--01-00-01Z-uxwklei rules/classify_disk-full.expr",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -203,7 +205,7 @@ func newRulesExplainCommand() *cobra.Command {
 			}
 			inc, err := classify.Open(files[0])
 			if err != nil {
-				if _, ok := errors.AsType[*flogfile.ForeignError](err); ok {
+				if _, ok := errors.AsType[*flogfile.FormatError](err); ok {
 					return foreign(cmd.ErrOrStderr(), "rules explain", err)
 				}
 				return err
@@ -232,7 +234,7 @@ func newRulesExplainCommand() *cobra.Command {
 	return cmd
 }
 
-// explain prints one rule part by part.
+// explain prints the parts of one rule with their values.
 func explain(out io.Writer, e *classify.Explanation) {
 	switch {
 	case e.Err != nil:
@@ -273,7 +275,7 @@ func newRulesListCommand() *cobra.Command {
 				if to != "" {
 					path := filepath.Join(to, name)
 					if _, err := os.Lstat(path); err == nil {
-						fmt.Fprintf(cmd.ErrOrStderr(), "%s is there already and was left as it is\n", path)
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s exists and is not changed\n", path)
 						continue
 					}
 					if err := durable.WriteFile(path, data, 0o644); err != nil {
@@ -289,6 +291,6 @@ func newRulesListCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&to, "copy-to", "", "copy the rules and their cases into this `DIR`, leaving what is there")
+	cmd.Flags().StringVar(&to, "copy-to", "", "copy the rules and their cases into this `DIR`; files that exist are not changed")
 	return cmd
 }

@@ -14,10 +14,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"flogtool": main})
 }
 
-// TestScript runs testdata/script/*.txtar: arguments, output, exit codes and
-// files of whole commands. Beside testscript's own commands there are
+// TestScript runs testdata/script/*.txtar, which test whole commands: arguments, output, exit
+// codes and files. Commands in addition to those of testscript are
 //
-//	port NAME             set $NAME to a port nobody listens on
+//	port NAME             set $NAME to a TCP port that is free
 //	await FILE PATTERN    wait until the text of FILE matches
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -18,11 +18,11 @@ func newTailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail [flags] TARGET...",
 		Short: "Follow the events of live processes",
-		Long: "Tail attaches to live processes and shows their events as they happen. TARGET is\n" +
-			"a FURL, a file that holds one, or a directory with a logport.furl. A connection\n" +
-			"that is lost is made again.\n\n" +
-			"With --last, --around and --parents what each process has buffered is shown\n" +
-			"first, but of that only what they choose; what happens then is shown as ever.",
+		Long: "Tail connects to live processes and shows their events as they happen. TARGET is a\n" +
+			"FURL, a file that holds a FURL, or a directory with a file logport.furl. Tail connects\n" +
+			"again when a connection is lost.\n\n" +
+			"--last, --around and --parents choose among the events that each process has\n" +
+			"buffered; these are shown first. They do not concern later events.",
 		Example: "  flogtool tail /var/lib/orders/flog\n" +
 			"  flogtool tail --catch-up --save-to=orders.flog.zst logport.furl\n" +
 			"  flogtool tail --last 20 --level UNUSUAL /var/lib/orders/flog\n" +
@@ -39,7 +39,7 @@ func newTailCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("catch-up") && !f.CatchUp && (f.Select.Last > 0 || f.Select.Around != nil || f.Select.Parents != nil) {
-				return cli.Usagef("--last, --around and --parents choose among the buffered events, which --catch-up=false leaves out")
+				return cli.Usagef("--last, --around and --parents need the buffered events, and cannot be combined with --catch-up=false")
 			}
 			for _, arg := range args {
 				target, err := tail.ParseTarget(arg)
@@ -50,11 +50,11 @@ func newTailCommand() *cobra.Command {
 			}
 			f.Out, f.Notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if f.Style.Form != tail.FormText {
-				f.Lines = f.Notes // the output is for programs
+				f.Status = f.Notes // a program reads the output
 			} else {
-				f.Lines = f.Out
+				f.Status = f.Out
 			}
-			if _, err := fmt.Fprintln(f.Lines, "starting.."); err != nil {
+			if _, err := fmt.Fprintln(f.Status, "starting.."); err != nil {
 				return err
 			}
 			return f.Run(cmd.Context())
@@ -62,8 +62,8 @@ func newTailCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.Style.Verbose, "verbose", "v", false, "show whole events, as JSON")
-	flags.BoolVarP(&f.CatchUp, "catch-up", "c", false, "show buffered events first")
-	flags.StringVarP(&f.SaveTo, "save-to", "s", "", "write the events to this flog file too; .zst, .bz2 and .gz compress")
+	flags.BoolVarP(&f.CatchUp, "catch-up", "c", false, "show the buffered events first")
+	flags.StringVarP(&f.SaveTo, "save-to", "s", "", "also write the events to a flog `FILE`, compressed as its name says (.zst, .bz2, .gz)")
 	show.add(flags, false)
 	sel.add(flags)
 	completeSelect(cmd)

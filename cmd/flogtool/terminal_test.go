@@ -19,8 +19,8 @@ const terminalLog = `# foolscap flogfile v1
 {"from": "local", "rx_time": 1.0, "d": {"num": 2, "level": 40, "message": "two\nlines", "time": 0.25, "incarnation": ["x", null]}}
 `
 
-// On a terminal levels have colours, each line its own since pagers end them
-// there, and what a message tells a terminal to do is shown instead of done.
+// On a terminal events have the colour of their level, set anew on each line because pagers
+// reset it there, and the control characters of a message are escaped.
 func TestTerminalColours(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	t.Setenv("PAGER", "")
@@ -51,7 +51,7 @@ func TestTerminalColours(t *testing.T) {
 	}
 }
 
-// On a terminal the output goes through the pager that git would take.
+// On a terminal the output goes through the pager that PAGER names.
 func TestTerminalPager(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	dir := t.TempDir()
@@ -69,7 +69,7 @@ func TestTerminalPager(t *testing.T) {
 	if got := until("00:00:00.250 2"); strings.Contains(got, "paged") {
 		t.Errorf("with --no-pager %q", got)
 	}
-	// A pager that goes away is no error.
+	// It is not an error if the pager ends early.
 	t.Setenv("PAGER", "head -c 1 >/dev/null")
 	var errw strings.Builder
 	if run(t.Context(), []string{"dump", log}, strings.NewReader(""), tty, &errw); errw.Len() > 0 {
@@ -77,7 +77,8 @@ func TestTerminalPager(t *testing.T) {
 	}
 }
 
-// Work of more than a second shows how far it is on stderr, and leaves no trace.
+// Work that takes more than a second shows a progress bar on stderr, and removes it at the
+// end.
 func TestTerminalProgress(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "log.flog")
@@ -90,7 +91,7 @@ func TestTerminalProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	tty, until := clitest.Terminal(t)
-	// The reader of the output is slow: it waits until the bar is there.
+	// The output is not read until the bar appears.
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {

@@ -26,7 +26,7 @@ func newVersionCommand() *cobra.Command {
 					}
 				}
 			}
-			_, err := fmt.Fprintln(out, "reads and writes: foolscap flogfile v1; speaks: foolscap 21.7.0")
+			_, err := fmt.Fprintln(out, "file format: foolscap flogfile v1; protocol: foolscap 21.7.0")
 			return err
 		},
 	}

@@ -1,8 +1,9 @@
-// Command git-remote-pb lets git clone, fetch and push by FURL. git runs it, as
-// gitremote-helpers(7) says, for addresses that begin with pb:// or pb::, and
-// speaks to it on standard input and output.
+// Command git-remote-pb lets git clone, fetch and push by FURL. git runs it for addresses
+// that begin with pb:// or pb::, and talks to it on standard input and output, as
+// gitremote-helpers(7) describes.
 //
-// Exit codes: 0 done; that of git on the server; 128 anything else failed.
+// Exit codes: 0 done; the exit code of git on the server; 128 another failure.
+// docs/git.md is the manual.
 package main
 
 import (
@@ -24,7 +25,7 @@ import (
 
 func main() { cli.Main(run) }
 
-const codeFailed = 128 // as git's own programs
+const codeFailed = 128 // as in git's own programs
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
@@ -36,13 +37,13 @@ func newCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "git-remote-pb REMOTE ADDRESS",
 		Short: "Let git clone, fetch and push by FURL",
-		Long: "git runs git-remote-pb by itself for addresses of these two forms; it must only be\n" +
-			"on PATH. ADDRESS is what stands behind pb::, or a whole pb:// address.\n\n" +
+		Long: "git runs git-remote-pb for addresses of these two forms, if it is on PATH. ADDRESS\n" +
+			"is what follows pb::, or a whole pb:// address.\n\n" +
 			"  pb::FILE\n" +
-			"      FILE holds the FURL of a git-repo service; # begins a comment\n" +
+			"      FILE holds the FURL of a git-repo service; lines with # are comments\n" +
 			"  pb://TUBID@HINTS/SWISSNUM\n" +
-			"      the FURL itself, which git shows to other users of this machine, writes\n" +
-			"      into its configuration, and into the messages of merges",
+			"      the FURL itself, which git shows to other users of this machine and writes\n" +
+			"      into its configuration and into the messages of merges",
 		Example: "  git clone pb::$HOME/project.furl project\n" +
 			"  git remote add origin pb::/etc/project.furl",
 		Args: cobra.ExactArgs(2),
@@ -57,7 +58,7 @@ func newCommand() *cobra.Command {
 	}
 }
 
-// address returns the FURL that git's address for a remote gives or names.
+// address returns the FURL in the address of a remote, or in the file that it names.
 func address(text string) (rpc.FURL, error) {
 	if strings.HasPrefix(text, "pb://") {
 		return rpc.ParseFURL(text)
@@ -65,8 +66,8 @@ func address(text string) (rpc.FURL, error) {
 	return rpc.ReadFURLFile(appserver.ExpandHome(text))
 }
 
-// A helper does what git asks of it: it lists what it can do, and connects git
-// with one program on the server.
+// A helper executes git's commands: it lists its capabilities, and connects git with a
+// program on the server.
 type helper struct {
 	furl rpc.FURL
 	in   *bufio.Reader
@@ -74,8 +75,8 @@ type helper struct {
 	errw io.Writer
 }
 
-// serve answers git's commands up to an empty line, the end of its input, or the
-// end of the program it was connected with.
+// serve executes git's commands until an empty line, the end of the input, or the end of
+// the program on the server.
 func (h *helper) serve(ctx context.Context) error {
 	for {
 		command, err := h.command()
@@ -90,10 +91,10 @@ func (h *helper) serve(ctx context.Context) error {
 			_, err = io.WriteString(h.out, "connect\n\n")
 		case connect && isProgram(program):
 			return h.connect(ctx, appserver.GitProgram(program))
-		case connect: // git says what it cannot do then
+		case connect: // git then reports that this is not supported
 			_, err = io.WriteString(h.out, "fallback\n")
 		default:
-			return fmt.Errorf("%.100q is no command that this helper knows", command)
+			return fmt.Errorf("unknown command %.100q", command)
 		}
 		if err != nil {
 			return err
@@ -101,7 +102,7 @@ func (h *helper) serve(ctx context.Context) error {
 	}
 }
 
-// command reads a line; at the end of the input it is empty.
+// command reads a line. It returns "" at the end of the input.
 func (h *helper) command() (string, error) {
 	line, err := h.in.ReadSlice('\n')
 	switch {
@@ -121,38 +122,38 @@ func isProgram(name string) bool {
 	return name == string(appserver.GitUploadPack) || name == string(appserver.GitReceivePack)
 }
 
-// connect connects git with a program on the server until that ends.
+// connect connects git with a program on the server until the program ends.
 func (h *helper) connect(ctx context.Context, program appserver.GitProgram) error {
 	protocol := protocolVersion(ctx)
 	if program == appserver.GitReceivePack && protocol == 2 {
-		protocol = 0 // there is no version 2 of it, and git itself asks for 0 then
+		protocol = 0 // receive-pack has no version 2; git asks for 0 too
 	}
 	var exit appserver.Exit
 	err := appserver.Use(ctx, h.furl, 0, func(service *rpc.Remote) (err error) {
-		// The rest of what git says is for the program.
-		exit, err = appserver.ConnectGit(ctx, service, program, protocol, h.in, &greeting{w: h.out}, h.errw)
+		// The rest of the input is for the program.
+		exit, err = appserver.ConnectGit(ctx, service, program, protocol, h.in, &connectedWriter{w: h.out}, h.errw)
 		return err
 	})
 	switch {
 	case err != nil:
 		return h.explain(err)
 	case exit.Signal != 0:
-		return fmt.Errorf("%s on the server was ended by signal %d", program, exit.Signal)
+		return fmt.Errorf("signal %[2]d ended %[1]s on the server", program, exit.Signal)
 	case exit.Code != 0:
-		return cli.ExitCode(exit.Code) // it has said why on standard error
+		return cli.ExitCode(exit.Code) // the program has printed why
 	}
 	return nil
 }
 
-// A greeting writes what a program says, and before it the empty line by which
-// git knows that it is connected. A program that cannot be had says nothing, and
-// git sees this helper end without one.
-type greeting struct {
+// A connectedWriter writes a program's output, preceded by the empty line that tells git
+// that the connection exists. If the program cannot be run there is no output, and git sees
+// this helper end without the line.
+type connectedWriter struct {
 	w    io.Writer
-	said bool
+	said bool // the line was written
 }
 
-func (g *greeting) Write(p []byte) (int, error) {
+func (g *connectedWriter) Write(p []byte) (int, error) {
 	if !g.said {
 		g.said = true
 		if _, err := io.WriteString(g.w, "\n"); err != nil {
@@ -162,7 +163,7 @@ func (g *greeting) Write(p []byte) (int, error) {
 	return g.w.Write(p)
 }
 
-// explain says in the user's words what the server means, or its silence.
+// explain returns an error that tells the user what an error of the server means.
 func (h *helper) explain(err error) error {
 	var why string
 	switch {
@@ -171,7 +172,7 @@ func (h *helper) explain(err error) error {
 	case errors.Is(err, rpc.RemoteType("builtins.KeyError")):
 		why = "the server does not know this FURL: its service was removed, or has a new FURL"
 	case errors.Is(err, rpc.RemoteType("builtins.AttributeError")):
-		why = "this FURL is not that of a git repository"
+		why = "this FURL does not belong to a git repository"
 	case errors.Is(err, context.DeadlineExceeded):
 		why = "the server does not answer"
 	default:
@@ -180,8 +181,8 @@ func (h *helper) explain(err error) error {
 	return fmt.Errorf("%s: %s", h.furl.Masked(), why)
 }
 
-// protocolVersion returns the version of git's protocol to ask for: that of git's
-// configuration, or else git's own default.
+// protocolVersion returns the version of git's protocol to ask for: that in git's
+// configuration, or git's default.
 func protocolVersion(ctx context.Context) int {
 	out, err := exec.CommandContext(ctx, "git", "config", "--type=int", "--get", "protocol.version").Output()
 	if err != nil {

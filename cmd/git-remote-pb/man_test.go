@@ -9,5 +9,5 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/man/git-remote-pb.1")
 
-// The manual page is that of the command as it is.
+// The manual page is the one that the command generates.
 func TestManPage(t *testing.T) { clitest.ManPages(t, newCommand(), *update) }

@@ -1,16 +1,29 @@
-// Package filter compiles the expressions by which people select and name
-// events: filters and qualifiers, which give true or false for one event, and
-// rules, which give categories for an incident. The language is expr's.
+// Package filter compiles and evaluates expressions over events. A [Filter] gives
+// true or false for an event; a [Rule] gives categories for an incident. The language
+// is expr.
 //
 //	level >= WEIRD && facility startsWith "net."
 //	attrs.path matches "^/api/" && attrs.ms > 500
 //	any(before("10s"), .message contains "disk full") ? "disk-full" : nil
 //
-// An expression may come from anybody: it can neither hang nor crash the
-// process, nor fill its memory. What is refused before it runs is in guard.go,
-// what is metered while it runs in meter.go.
+// The names of an event, which in a rule speak of the incident's trigger:
 //
-// It is the only package that knows expr.
+//	num time level            numbers
+//	message facility umid     text; message has its arguments filled in
+//	parent failure            number or nil; the exception with its traceback, text
+//	from program              who recorded it, and the program's name; see Origin
+//	source.file source.line   the log statement; see Source
+//	attrs.NAME                any field of the event as it is, nil if it is absent
+//	event                     all of these: event.level
+//	NOISY … BAD               the named levels
+//
+// A rule also knows trigger (an event), header, versions, tub (the same as from),
+// events, and before(DURATION).
+//
+// An expression may come from anyone: it cannot crash or hang the process, and cannot
+// use much memory. guard.go has what is refused at compile time, meter.go what is
+// limited at run time, contradiction.go what a rule is warned of. Only this package
+// imports expr.
 package filter
 
 import (
@@ -26,14 +39,15 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// Error is what is wrong with an expression, and where.
+// Error says what is wrong with an expression, and where.
 type Error struct {
-	Line, Column int    // from 1
+	Line, Column int    // from 1; 0 if the place is unknown
 	Msg          string // one line
-	Snippet      string // the source's line, and a caret below the place; may be empty
+	Snippet      string // the line of the expression and a caret below the column; may be empty
 	err          error
 }
 
+// Error returns the place, the message and the snippet.
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return e.Msg
@@ -45,11 +59,12 @@ func (e *Error) Error() string {
 	return s
 }
 
+// Unwrap returns the cause, such as [ErrOverrun], or nil.
 func (e *Error) Unwrap() error { return e.err }
 
-const maxSnippet = 200 // bytes of a source line that is shown
+const maxSnippet = 200 // bytes of the longest line that is shown
 
-// newError returns err, of package expr, as an *Error.
+// newError returns err, an error of package expr, as an *Error.
 func newError(err error) error {
 	fe, ok := errors.AsType[*file.Error](err)
 	if !ok {
@@ -68,39 +83,43 @@ func newError(err error) error {
 	return e
 }
 
-// Filter is a compiled expression that gives true or false for an event. It may
-// be used by several goroutines at once.
+// Filter is a compiled expression that gives true or false for an event. Several
+// goroutines may use it at once.
 type Filter struct {
-	source  string
-	program *vm.Program
-	use     *use
-	scopes  sync.Pool // of *scope
+	expression string
+	program    *vm.Program
+	use        *use
+	scopes     sync.Pool // of *scope
 }
 
-// Compile compiles a filter. The error is an [*Error].
-func Compile(source string) (*Filter, error) {
-	program, use, err := compile(source, filterNames, expr.AsBool())
+// Compile compiles a filter: an expression that gives a boolean. The error is an
+// [*Error].
+func Compile(expression string) (*Filter, error) {
+	program, use, err := compile(expression, filterNames, expr.AsBool())
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{source: source, program: program, use: use}
+	f := &Filter{expression: expression, program: program, use: use}
 	f.scopes.New = func() any { return newScope() }
 	return f, nil
 }
 
-// String returns the filter's source.
-func (f *Filter) String() string { return f.source }
+// String returns the expression.
+func (f *Filter) String() string { return f.expression }
 
-// Match reports whether the filter is true for e. The error says why it could
-// not be evaluated: an attribute is missing or of another type, or the filter
-// ran over its limits; it is an [*Error].
-func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, "") }
+// Uses reports whether the expression uses this name of an event, such as "program".
+func (f *Filter) Uses(name string) bool { return f.use.names[name] || f.use.fields[name] }
 
-// MatchFrom is Match for an event of which it is known who recorded it: source.
-func (f *Filter) MatchFrom(e event.Source, source string) (bool, error) {
+// Match is [Filter.MatchFrom] for an event of unknown origin.
+func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, Origin{}) }
+
+// MatchFrom reports whether the filter is true for e, an event from origin. The error
+// is an [*Error]: an attribute is missing or of another type, or the filter exceeds its
+// limits, for which it wraps [ErrOverrun].
+func (f *Filter) MatchFrom(e event.View, origin Origin) (bool, error) {
 	s := f.scopes.Get().(*scope)
 	defer f.scopes.Put(s)
-	s.setEvent(f.use, e, source)
+	s.setEvent(f.use, e, origin)
 	v, err := s.run(f.program)
 	if err != nil {
 		return false, err

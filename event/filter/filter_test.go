@@ -24,7 +24,7 @@ func parse(t testing.TB, text string) *event.Event {
 }
 
 const sample = `{"num": 7, "time": 1700000000.5, "level": 30, "facility": "net.http", "umid": "un9CSQ", "parent": 3,
-	"format": "%(op)s of %(path)s took %(ms).1f ms", "op": "GET", "path": "/api/x", "ms": 512.25, "tags": ["a", "b"],
+	"format": "%(op)s of %(path)s took %(ms).1f ms", "source": "http/server.go:112", "op": "GET", "path": "/api/x", "ms": 512.25, "tags": ["a", "b"],
 	"deep": {"k": {"n": 5}}, "big": 18446744073709551616, "null": null,
 	"failure": {"@": "Failure", "str": "[Failure: boom]", "repr": "<F>", "traceback": "Traceback\n x.py"}}`
 
@@ -49,8 +49,14 @@ func TestFilter(t *testing.T) {
 		`event.level >= WEIRD && event.attrs.op == "GET"`:    true,
 		`fmt(event) == message`:                              true,
 		`lower(attrs.op) == "get"`:                           true,
-		`source == "orders"`:                                 true,
-		`source + "/" + facility == "orders/net.http"`:       true,
+		`from == "4yewzbar" && program == "orders"`:          true,
+		`program + "/" + facility == "orders/net.http"`:      true,
+		`source.file == "http/server.go"`:                    true,
+		`source.line == 112 && event.source.line > 100`:      true,
+		`attrs.source == "http/server.go:112"`:               true,
+		`event.from == from && event.program == program`:     true,
+		`let s = source; s.file endsWith ".go"`:              true,
+		`source?.line == 112`:                                true,
 		`num + 1 == 8 && attrs.ms + 1 > 513`:                 true,
 		`string(num) + "!" == "7!"`:                          true,
 		`let p = attrs.path; len(p) > 3 ? p != "" : false`:   true,
@@ -60,7 +66,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("Compile(%s): %v", source, err)
 			continue
 		}
-		got, err := f.MatchFrom(e, "orders")
+		got, err := f.MatchFrom(e, filter.Origin{From: "4yewzbar", Program: "orders"})
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", source, got, err, want)
 		}
@@ -69,7 +75,7 @@ func TestFilter(t *testing.T) {
 
 // What an event lacks has a value of its type, except for what nil says better.
 func TestFilterMissing(t *testing.T) {
-	f, err := filter.Compile(`num == -1 && time == 0 && level == OPERATIONAL && message == "" && facility == "" && umid == "" && parent == nil && failure == "" && source == ""`)
+	f, err := filter.Compile(`num == -1 && time == 0 && level == OPERATIONAL && message == "" && facility == "" && umid == "" && parent == nil && failure == "" && from == "" && program == "" && source.file == "" && source.line == 0`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +89,59 @@ func TestFilterMissing(t *testing.T) {
 	ok, err := f.Match(&event.Event{})
 	if fe, is := errors.AsType[*filter.Error](err); ok || !is || fe.Line != 1 || fe.Column != 10 {
 		t.Errorf("comparing what is missing: %v, %v", ok, err)
+	}
+}
+
+// The event's own field source is a file and a line, whatever it holds.
+func TestFilterSource(t *testing.T) {
+	f, err := filter.Compile(`fmt(event) == source.file + "|" + string(source.line)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[any]string{
+		"dir/file.go:12": "dir/file.go|12", "file.go": "file.go|0", `C:\x.go:7`: `C:\x.go|7`, `C:\x.go`: `C:\x.go|0`, "a:b:3": "a:b|3",
+		"x.go:": "x.go:|0", "x.go:-4": "x.go:-4|0", "x.go:99999999999999999999": "x.go:99999999999999999999|0", ":5": "|5", "": "|0",
+		int64(5): "|0", nil: "|0",
+	} {
+		e := &event.Event{Fields: []event.Field{{Key: "source", Value: source}, {Key: "message", Value: want}}}
+		if ok, err := f.Match(e); !ok || err != nil {
+			t.Errorf("source %q is not %s (%v)", source, want, err)
+		}
+	}
+}
+
+// A source is not a text. What compared it as one is now from or program.
+func TestFilterSourceAsText(t *testing.T) {
+	for source, column := range map[string]int{
+		`source == "orders"`: 1, `"orders" == source`: 13, `source != ""`: 1, `source startsWith "or"`: 1, `source matches "^or"`: 1,
+		`source in ["a", "b"]`: 1, `level > 3 && source contains "x"`: 14, `lower(source) == "x"`: 7, `any([source, message], # == "x")`: 6,
+		`event.source == "x"`: 7, `string(source) == "x"`: 8, `(source ?? "") == "x"`: 2, `let s = source; s == "x"`: 17,
+		`source + facility == "x"`: 1,
+	} {
+		_, err := filter.Compile(source)
+		fe, ok := errors.AsType[*filter.Error](err)
+		if !ok || fe.Column != column || !strings.Contains(fe.Msg, "write from for who recorded the event, program for the program's name") {
+			t.Errorf("Compile(%s) = %v, want an error at column %d that names from and program", source, err, column)
+		}
+	}
+	for source, column := range map[string]int{
+		`source == "x" ? "a" : nil`: 1, `any(events, .source == "x") ? "a" : nil`: 14, `trigger.source == "x" ? "a" : nil`: 9, `[source]`: 2,
+		`len(map(events, .source)) > 3 ? "x" : nil`: 18,
+	} {
+		_, err := filter.CompileRule(source)
+		fe, ok := errors.AsType[*filter.Error](err)
+		if !ok || fe.Column != column || !strings.Contains(fe.Msg, "write from for") {
+			t.Errorf("CompileRule(%s) = %v, want an error at column %d that names from and program", source, err, column)
+		}
+	}
+	if _, err := filter.CompileRule(`source`); err == nil {
+		t.Error("a rule that gives its source compiles")
+	}
+	// Other things may be named source.
+	for _, source := range []string{`attrs.source == "x" ? "a" : nil`, `header.source == "x" ? "a" : nil`, `any(attrs.list, .source == "x") ? "a" : nil`} {
+		if _, err := filter.CompileRule(source); err != nil {
+			t.Errorf("CompileRule(%s) = %v", source, err)
+		}
 	}
 }
 
@@ -143,19 +202,19 @@ func TestHostile(t *testing.T) {
 		compiles     bool
 		want         string // in the error; "" if it must evaluate
 	}{
-		{"brackets a million deep", strings.Repeat("(", 1_000_000), false, "bytes, where 16384 are the limit"},
+		{"brackets a million deep", strings.Repeat("(", 1_000_000), false, "bytes, more than the limit of 16384"},
 		{"brackets as deep as fits", strings.Repeat("(", 16000) + "1" + strings.Repeat(")", 300), false, ""},
 		{"as many nots as fit", strings.Repeat("!", 16000) + "true", false, "exceeds maximum"},
 		{"a long chain", "true" + strings.Repeat(" && true", 1500), false, "parts"},
 		{"a huge range", `len(1..1000000000) > 0 ? "x" : nil`, false, "ranges"},
 		{"a range in a loop", `any(1..100000, true) ? "x" : nil`, false, "ranges"},
 		{"three loops deep", `any(events, any(events, any(events, true))) ? "x" : nil`, false, "nested deeper"},
-		{"two loops over all events", `count(events, count(events, .level > 0) > 100000) > 0 ? "x" : nil`, true, "ran over its limits"},
+		{"two loops over all events", `count(events, count(events, .level > 0) > 100000) > 0 ? "x" : nil`, true, "exceeds its limits"},
 		{"a pattern made at run time", `message matches message ? "x" : nil`, false, "pattern"},
 		{"a pattern that backtracks elsewhere", `message matches "(a+)+$" ? "x" : nil`, true, ""},
 		{"a pattern that is huge", `message matches "((a{100}){100}){100}" ? "x" : nil`, false, "invalid repeat"},
 		{"patterns over all events twice", `any(events, any(events, .message matches "(a|b)*c(a|b)*d")) ? "x" : nil`, true, "limits"},
-		{"doubling a text", doubling.String() + `a15 + a15 == "" ? "x" : nil`, true, "65536 are the limit"},
+		{"doubling a text", doubling.String() + `a15 + a15 == "" ? "x" : nil`, true, "more than the limit of 65536"},
 		{"too many variables", doubling.String() + `let b = 1; let c = 2; nil`, false, "variables"},
 		{"text in a loop", `len(map(events, .message + .message + .message)) > 0 ? "x" : nil`, true, "bytes of text"},
 		{"upper case in a loop", `len(map(events, upper(.message))) > 0 ? "x" : nil`, true, "bytes of text"},

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -13,43 +14,42 @@ import (
 	"github.com/expr-lang/expr/vm"
 )
 
-// What is refused before an expression runs. expr's parser can be driven out of
-// stack, its memory budget does not count strings, and nothing interrupts a run,
-// so whatever could grow or loop without end is either not in the language or
-// goes through meter.go.
+// These limits are checked at compile time. expr's parser can overflow the stack, its
+// memory budget does not count strings, and nothing interrupts an evaluation. So what
+// could grow or loop without end is not in the language, or meter.go limits it.
 const (
-	maxSource     = 16 << 10 // bytes; the parser recurses, and a stack overflow stops the process
+	maxExpression = 16 << 10 // bytes; the parser recurses, and a stack overflow ends the process
 	maxNodes      = 2000
-	maxPredicates = 2 // nesting: two loops over the events of an incident
+	maxPredicates = 2 // nested loops over the events of an incident
 	maxLets       = 16
 )
 
-// allowed are expr's functions that are harmless as they are.
+// allowed are the functions of expr that need no limit.
 var allowed = []string{
 	"all", "none", "any", "one", "filter", "map", "find", "findIndex", "findLast", "findLastIndex", "count", "sum",
 	"len", "abs", "ceil", "floor", "round", "int", "float", "trim", "trimPrefix", "trimSuffix", "hasPrefix", "hasSuffix",
 	"indexOf", "lastIndexOf", "max", "min", "first", "last", "get",
 }
 
-// metered are expr's functions that we replace by ours, which bound what they
-// make.
+// metered are the functions of expr that meterPatch replaces by limited ones.
 var metered = map[string]string{"lower": nameLower, "upper": nameUpper, "string": nameString}
 
-// use is what an expression refers to, so that no more is computed for it.
+// use says what an expression refers to, so that nothing else is computed for it.
 type use struct {
-	names   map[string]bool // at the top level
-	fields  map[string]bool // of an event: level in .level or trigger.level
-	attrs   map[string]bool // keys K of attrs.K
-	anyAttr bool            // attrs is used in another way
-	lines   []warning
+	names    map[string]bool // at the top level
+	fields   map[string]bool // of an event: level in .level or trigger.level
+	attrs    map[string]bool // keys K of attrs.K
+	anyAttr  bool            // attrs is used in another way
+	warnings []warning
 }
 
+// warning is about what is allowed but cannot be meant.
 type warning struct {
 	at  file.Location
 	msg string
 }
 
-// guard walks an expression as it was written.
+// guard checks an expression as it was written.
 type guard struct {
 	*use
 	err  *file.Error
@@ -62,7 +62,7 @@ func (g *guard) reject(n ast.Node, format string, args ...any) {
 	}
 }
 
-// walk visits n; predicates is how many loops it stands in.
+// walk visits n, which is within as many loops as predicates says.
 func (g *guard) walk(n ast.Node, predicates int) {
 	if n == nil || g.err != nil {
 		return
@@ -116,7 +116,7 @@ func (g *guard) member(n *ast.MemberNode, predicates int) {
 	if isAttrs(n.Node) && literal {
 		g.attrs[key.Value] = true
 		if similar := near(key.Value); similar != "" {
-			g.lines = append(g.lines, warning{n.Location(), fmt.Sprintf("attrs.%s: no event has such a field; is attrs.%s meant?", key.Value, similar)})
+			g.warnings = append(g.warnings, warning{n.Location(), fmt.Sprintf("attrs.%s is not a known field: do you mean attrs.%s?", key.Value, similar)})
 		}
 		if base, ok := n.Node.(*ast.MemberNode); ok {
 			g.fields["attrs"] = true
@@ -192,14 +192,14 @@ func present(nodes ...ast.Node) []ast.Node {
 }
 
 // compile checks and compiles an expression over names.
-func compile(source string, names types.Map, options ...expr.Option) (*vm.Program, *use, error) {
-	if len(source) > maxSource {
-		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("an expression of %d bytes, where %d are the limit", len(source), maxSource)}
+func compile(expression string, names types.Map, options ...expr.Option) (*vm.Program, *use, error) {
+	if len(expression) > maxExpression {
+		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d bytes, more than the limit of %d", len(expression), maxExpression)}
 	}
-	if strings.TrimSpace(source) == "" {
-		return nil, nil, &Error{Line: 1, Column: 1, Msg: "an empty expression"}
+	if strings.TrimSpace(expression) == "" {
+		return nil, nil, &Error{Line: 1, Column: 1, Msg: "the expression is empty"}
 	}
-	tree, err := parser.Parse(source)
+	tree, err := parser.Parse(expression)
 	if err != nil {
 		return nil, nil, newError(err)
 	}
@@ -207,11 +207,15 @@ func compile(source string, names types.Map, options ...expr.Option) (*vm.Progra
 	if g.walk(tree.Node, 0); g.err != nil {
 		return nil, nil, newError(g.err.Bind(tree.Source))
 	}
-	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(meterPatch{})}, options...)
+	sources := &sourceCheck{}
+	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(sources), expr.Patch(meterPatch{})}, options...)
 	if count := countNodes(tree.Node); count > maxNodes {
-		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("an expression of %d parts, where %d are the limit", count, maxNodes)}
+		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d parts, more than the limit of %d", count, maxNodes)}
 	}
-	program, err := expr.Compile(source, options...)
+	program, err := expr.Compile(expression, options...)
+	if sources.err != nil { // clearer than the mismatch of types in err
+		err = sources.err.Bind(tree.Source)
+	}
 	if err != nil {
 		return nil, nil, newError(err)
 	}
@@ -226,7 +230,26 @@ func countNodes(n ast.Node) int {
 	return count
 }
 
-// meterPatch puts the meter where an expression could run long or grow.
+// sourceCheck finds a source that is used as a whole. It was the text that is now from
+// or program, and comparing it with a text could be false without an error.
+type sourceCheck struct{ err *file.Error }
+
+func (c *sourceCheck) Visit(p *ast.Node) {
+	for i, child := range children(*p) {
+		switch (*p).(type) {
+		case *ast.MemberNode, *ast.VariableDeclaratorNode:
+			if i == 0 {
+				continue // source.file, let s = source
+			}
+		}
+		if c.err == nil && child.Type() == reflect.TypeFor[*Source]() {
+			c.err = &file.Error{Location: child.Location(), Message: "source is the log statement, with source.file and source.line: " +
+				"write from for who recorded the event, program for the program's name"}
+		}
+	}
+}
+
+// meterPatch inserts calls of the meter where an evaluation could take long or grow.
 type meterPatch struct{}
 
 func (meterPatch) Visit(p *ast.Node) {
@@ -262,8 +285,7 @@ func isNumber(n ast.Node) bool {
 	return nature.IsInteger || nature.IsFloat
 }
 
-// near returns the known field that key seems to be a misspelling of, "" if
-// there is none.
+// near returns the known field of which key seems to be a misspelling, or "".
 func near(key string) string {
 	if slices.Contains(knownFields, key) {
 		return ""
@@ -284,8 +306,8 @@ var knownFields = []string{
 	"stacktrace", "umid", "tubID", "system", "log_namespace",
 }
 
-// distance1 reports whether one letter put in, left out, changed or swapped with
-// the next makes a to b.
+// distance1 reports whether inserting, removing or changing one letter, or swapping
+// two, turns a into b.
 func distance1(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a

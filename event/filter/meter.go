@@ -9,20 +9,20 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// What is metered while an expression runs: each turn of a loop, each regular
-// expression, and the bytes of text it makes. Nothing else can take long.
+// These limits apply to one evaluation. A step is one turn of a loop or one match of a
+// regular expression; nothing else can take long.
 const (
 	maxSteps  = 1_000_000
-	maxTime   = time.Second // looked at every timeSteps steps
+	maxTime   = time.Second // checked every timeSteps steps
 	timeSteps = 64
-	maxText   = 64 << 10 // bytes of one text, made or given; taste
-	maxTexts  = 1 << 20  // bytes of all texts made in one run
+	maxText   = 64 << 10 // bytes of one text; a longer one of an event is cut; taste
+	maxTexts  = 1 << 20  // bytes of all texts that the expression makes
 )
 
-// ErrOverrun is why an expression was stopped that did not end by itself.
-var ErrOverrun = errors.New("filter: expression ran over its limits")
+// ErrOverrun is wrapped by the error of an expression that exceeds its limits.
+var ErrOverrun = errors.New("filter: expression exceeds its limits")
 
-// The names of the functions that meterPatch puts in; nobody can write them.
+// The names of the functions that meterPatch inserts. guard refuses them in a source.
 const (
 	nameTick   = "__tick"
 	nameAdd    = "__add"
@@ -31,6 +31,7 @@ const (
 	nameString = "__string"
 )
 
+// meter counts what one evaluation uses.
 type meter struct {
 	steps int
 	texts int
@@ -39,7 +40,7 @@ type meter struct {
 
 func (m *meter) reset() { *m = meter{} }
 
-// overrun stops the run: the machine recovers and returns the error.
+// overrun ends the evaluation: expr recovers and returns the error.
 func overrun(format string, args ...any) {
 	panic(fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrOverrun))
 }
@@ -59,10 +60,10 @@ func (m *meter) tick() bool {
 	return true
 }
 
-// made counts a text of n bytes that is about to be made.
+// made counts a text of n bytes, before it is made.
 func (m *meter) made(n int) {
 	if n > maxText {
-		overrun("a text of %d bytes, where %d are the limit", n, maxText)
+		overrun("a text of %d bytes, more than the limit of %d", n, maxText)
 	}
 	if m.texts += n; m.texts > maxTexts {
 		overrun("more than %d bytes of text", maxTexts)
@@ -97,8 +98,8 @@ func (m *meter) add(a, b any) any {
 func (m *meter) lower(s string) string { m.made(len(s)); return strings.ToLower(s) }
 func (m *meter) upper(s string) string { m.made(len(s)); return strings.ToUpper(s) }
 
-// text is string(v): a text as it is, numbers as JSON has them, "" for nil, and
-// other values in some form that can be searched.
+// text is string(v): text unchanged, a number as in JSON, "" for nil. The form of other
+// values is only for searching.
 func (m *meter) text(v any) string {
 	var s string
 	switch v := v.(type) {
@@ -109,9 +110,9 @@ func (m *meter) text(v any) string {
 	case bool, int, float64:
 		s = string(event.AppendJSON(nil, v))
 	case *Event, []*Event:
-		panic(fmt.Errorf("string() of an event: write fmt(event)"))
+		panic(fmt.Errorf("string cannot convert an event: write fmt(event)"))
 	default:
-		s = cut(fmt.Sprint(v)) // of attributes, which an event's own limit bounds
+		s = cut(fmt.Sprint(v)) // an attribute, which the size of its event bounds
 	}
 	m.made(len(s))
 	return s
@@ -126,11 +127,15 @@ func typeName(v any) string {
 	case int, float64:
 		return "a number"
 	case bool:
-		return "a truth value"
+		return "a boolean"
 	case map[string]any:
 		return "a map"
 	case []any:
 		return "a list"
+	case *Event:
+		return "an event"
+	case *Source:
+		return "a source"
 	}
 	return fmt.Sprintf("a %T", v)
 }

@@ -16,109 +16,83 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// maxEvents is how many events of an incident a rule sees, the last ones; taste.
+// maxEvents is how many events of an incident a rule sees: the last ones; taste.
 const maxEvents = 10_000
 
-// Rule is a compiled expression that gives categories for an incident. It may
-// be used by several goroutines at once.
+// Rule is a compiled expression that gives categories for an incident. Several
+// goroutines may use it at once.
 type Rule struct {
-	source   string
-	program  *vm.Program
-	use      *use
-	warnings []*Error
+	expression string
+	program    *vm.Program
+	use        *use
 }
 
-// CompileRule compiles a rule. The error is an [*Error].
-func CompileRule(source string) (*Rule, error) {
-	program, use, err := compile(source, ruleNames, expr.AsAny())
+// CompileRule compiles a rule: an expression that gives a category, a list of
+// categories, or nil. The error is an [*Error].
+func CompileRule(expression string) (*Rule, error) {
+	program, use, err := compile(expression, ruleNames, expr.AsAny())
 	if err != nil {
 		return nil, err
 	}
-	r := &Rule{source: source, program: program, use: use}
+	r := &Rule{expression: expression, program: program, use: use}
 	root := program.Node()
 	if t := root.Type(); t != nil {
 		switch t.Kind() {
-		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map:
+		case reflect.Bool, reflect.Int, reflect.Float64, reflect.Map, reflect.Pointer:
 			return nil, newError((&file.Error{Location: root.Location(), Message: fmt.Sprintf(
-				"a rule gives a category, a list of them or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(source)))
+				"a rule gives a category, a list of categories or nil, not %s: write CONDITION ? \"category\" : nil", typeName(reflect.Zero(t).Interface()))}).Bind(file.NewSource(expression)))
 		}
 	}
-	r.warn(root)
 	return r, nil
 }
 
-// String returns the rule's source.
-func (r *Rule) String() string { return r.source }
+// String returns the expression.
+func (r *Rule) String() string { return r.expression }
 
-// Warnings says what in the rule is allowed and yet cannot be meant.
-func (r *Rule) Warnings() []*Error { return r.warnings }
-
-// NeedsEvents reports whether the rule looks at the incident's events; others
-// need its header only.
-func (r *Rule) NeedsEvents() bool { return r.use.names["events"] || r.use.names["before"] }
-
-func (r *Rule) warn(root ast.Node) {
-	add := func(at file.Location, msg string) {
-		e := newError((&file.Error{Location: at, Message: msg}).Bind(file.NewSource(r.source)))
-		r.warnings = append(r.warnings, e.(*Error))
-	}
-	for _, w := range r.use.lines {
-		add(w.at, w.msg)
-	}
-	switch n := root.(type) { // after the optimizer has computed what is constant
+// Warnings returns what is allowed in the rule but cannot be meant: a condition
+// that never holds, or a misspelt field. Each call parses the rule again.
+func (r *Rule) Warnings() []*Error {
+	found := slices.Clone(r.use.warnings)
+	root := r.program.Node() // the optimizer has computed what is constant
+	switch n := root.(type) {
 	case *ast.NilNode:
-		add(n.Location(), "this rule never gives a category")
+		found = append(found, warning{n.Location(), "this rule never gives a category"})
 	case *ast.ConditionalNode:
 		if c, ok := n.Cond.(*ast.BoolNode); ok {
-			add(n.Location(), fmt.Sprintf("the condition is always %v", c.Value))
+			found = append(found, warning{n.Location(), fmt.Sprintf("the condition is always %v", c.Value)})
 		}
 	}
-	r.contradictions(root, map[string]string{}, add)
-}
-
-// contradictions warns of conditions joined by && that want one name to equal
-// two texts.
-func (r *Rule) contradictions(n ast.Node, want map[string]string, add func(file.Location, string)) {
-	b, ok := n.(*ast.BinaryNode)
-	switch {
-	case ok && (b.Operator == "&&" || b.Operator == "and"):
-		r.contradictions(b.Left, want, add)
-		r.contradictions(b.Right, want, add)
-	case ok && b.Operator == "==":
-		name, value := b.Left.String(), b.Right
-		text, literal := value.(*ast.StringNode)
-		if !literal {
-			return
-		}
-		if other, ok := want[name]; ok && other != text.Value {
-			add(b.Location(), fmt.Sprintf("%s cannot be both %q and %q: this never matches", name, other, text.Value))
-		}
-		want[name] = text.Value
-	default:
-		for _, child := range children(n) {
-			r.contradictions(child, map[string]string{}, add)
-		}
+	found = append(found, findContradictions(r.expression)...)
+	var out []*Error
+	for _, w := range found {
+		e := newError((&file.Error{Location: w.at, Message: w.msg}).Bind(file.NewSource(r.expression)))
+		out = append(out, e.(*Error))
 	}
+	return out
 }
 
-// RuleInput is the incident that rules look at. It keeps what one rule computed
-// for the next, and serves one goroutine.
+// NeedsEvents reports whether the rule uses the incident's events. Other rules need its
+// header only.
+func (r *Rule) NeedsEvents() bool { return r.use.names["events"] || r.use.names["before"] }
+
+// RuleInput is the incident that rules classify. What it computes for one rule it keeps
+// for the next. It serves one goroutine.
 type RuleInput struct {
-	Trigger *event.Event
-	Header  event.Dict
-	Tub     string                         // who sent it, "" if that is not known
-	Events  func() ([]*event.Event, error) // called once, if a rule needs them; may be nil
+	Trigger *event.Event                   // required
+	Header  event.Dict                     // of the incident's file; may be nil
+	Origin  Origin                         // of all events; From is the TubID of the process
+	Events  func() ([]*event.Event, error) // called once, when a rule needs them; nil if there are none
 
 	scope  *scope
-	known  *use           // what the scope holds
+	known  *use           // the names that the scope has
 	events []*event.Event // what Events returned
 	loaded bool
 	err    error
 }
 
-// Run returns the categories that the rule gives for the incident, none if it
-// does not match. The error says why it could not be evaluated: an [*Error],
-// which is [ErrOverrun] if it was stopped, or that of Events.
+// Run returns the categories that the rule gives for the incident, none if the rule
+// does not match. The error is an [*Error] if the rule cannot be evaluated, which wraps
+// [ErrOverrun] if it exceeds its limits, or the error of in.Events.
 func (r *Rule) Run(in *RuleInput) ([]string, error) {
 	if err := in.prepare(r.use); err != nil {
 		return nil, err
@@ -130,7 +104,7 @@ func (r *Rule) Run(in *RuleInput) ([]string, error) {
 	return categories(v)
 }
 
-// prepare computes what u uses and no rule before has.
+// prepare computes what u uses and no earlier rule did.
 func (in *RuleInput) prepare(u *use) error {
 	if in.scope == nil {
 		in.scope = newScope()
@@ -159,7 +133,7 @@ func (in *RuleInput) prepare(u *use) error {
 			env[name] = attrsOf(known, in.Trigger)
 		case (name == "trigger" || name == "event") && (newFields || !known.names[name]):
 			e := &Event{}
-			e.fill(known, in.Trigger, in.Tub)
+			e.fill(known, in.Trigger, in.Origin)
 			env["trigger"], env["event"] = e, e
 			known.names["trigger"], known.names["event"] = true, true
 		case (name == "events" || name == "before") && (newFields || !known.names["events"]):
@@ -176,9 +150,9 @@ func (in *RuleInput) prepare(u *use) error {
 				d, _ := versions.(event.Dict)
 				env[name] = plainMap(d)
 			case "tub":
-				env[name] = in.Tub
+				env[name] = in.Origin.From
 			default:
-				if v, ok := fieldOf(name, in.Trigger, in.Tub); ok {
+				if v, ok := fieldOf(name, in.Trigger, in.Origin); ok {
 					env[name] = v
 				}
 			}
@@ -188,7 +162,7 @@ func (in *RuleInput) prepare(u *use) error {
 	return nil
 }
 
-// load sets events, with the fields that are known to be used.
+// load sets events, with the fields that rules use.
 func (in *RuleInput) load() error {
 	if !in.loaded {
 		in.loaded = true
@@ -203,15 +177,15 @@ func (in *RuleInput) load() error {
 	all := make([]Event, len(in.events))
 	list := make([]*Event, len(in.events))
 	for i, e := range in.events {
-		all[i].fill(in.known, e, in.Tub)
+		all[i].fill(in.known, e, in.Origin)
 		list[i] = &all[i]
 	}
 	in.scope.env["events"] = list
 	return nil
 }
 
-// before returns the events of the trigger's process at most the duration
-// before the trigger, in the order of the file, without the trigger.
+// before returns the events that the trigger's process recorded within the duration
+// before the trigger, in the order of the file. The trigger is not one of them.
 func (in *RuleInput) before(duration string) []*Event {
 	since := timeOf(in.Trigger) - parseDuration(duration).Seconds()
 	num := numOf(in.Trigger)
@@ -226,21 +200,22 @@ func (in *RuleInput) before(duration string) []*Event {
 	return out
 }
 
-// Category is what a category's name looks like. It becomes a file's name.
+// category is the form of a category's name, which becomes the name of a file.
 var category = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// CheckCategory says why name cannot be a category's, nil if it can.
+// CheckCategory returns an error that says why name cannot be the name of a category,
+// or nil if it can.
 func CheckCategory(name string) error {
 	if name == "all" {
 		return errors.New(`the category "all" is reserved: it means every incident`)
 	}
 	if !category.MatchString(name) {
-		return fmt.Errorf("%.80q cannot be a category: it takes a-z, 0-9, dots, dashes and underscores, up to 64", name)
+		return fmt.Errorf("%.80q cannot be a category: write up to 64 of a-z, 0-9, dot, dash and underscore, the first a letter or digit", name)
 	}
 	return nil
 }
 
-// categories returns what a rule gave as a list.
+// categories returns the value of a rule as a list of categories.
 func categories(v any) ([]string, error) {
 	var list []string
 	add := func(v any) error {
@@ -249,7 +224,7 @@ func categories(v any) ([]string, error) {
 			if v == nil {
 				return nil
 			}
-			return &Error{Msg: fmt.Sprintf("a rule gives a category, a list of them or nil, not %s", typeName(v))}
+			return &Error{Msg: fmt.Sprintf("a rule gives a category, a list of categories or nil, not %s", typeName(v))}
 		}
 		if s == "" {
 			return nil
@@ -285,16 +260,17 @@ func categories(v any) ([]string, error) {
 
 // Clause is one part of a rule with its value for an incident.
 type Clause struct {
-	Depth int    // of nesting
-	Text  string // as it is understood
-	Value string // as JSON
-	Err   error  // why it has none
+	Depth int    // of nesting; 0 is the whole rule
+	Text  string // of the part, as the parser understands it
+	Value string // for people, up to 200 characters
+	Err   error  // why the part cannot be evaluated; Value is then empty
 }
 
-// Explain returns the parts of the rule's conditions, outermost first, each with
-// its value for the incident: why the rule matched, or why not.
+// Explain returns the parts of the rule, outermost first, each with its value for the
+// incident: they show why the rule matches or does not. The error is that of
+// in.Events.
 func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
-	tree, err := parser.Parse(r.source)
+	tree, err := parser.Parse(r.expression)
 	if err != nil {
 		return nil, newError(err)
 	}
@@ -362,7 +338,7 @@ func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
 	return out, nil
 }
 
-// isLiteral reports whether n is a constant, which needs no explanation.
+// isLiteral reports whether n is a constant, whose value is its text.
 func isLiteral(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NilNode:
@@ -376,7 +352,7 @@ func isLiteral(n ast.Node) bool {
 	return false
 }
 
-// shown returns a value as a short text.
+// shown returns a value as a short text for people.
 func shown(v any) string {
 	const width = 200
 	var s string

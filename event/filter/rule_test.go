@@ -16,14 +16,14 @@ func incidentInput(t testing.TB) *filter.RuleInput {
 	t.Helper()
 	var events []*event.Event
 	for i := range 100 {
-		events = append(events, parse(t, fmt.Sprintf(`{"num": %d, "level": %d, "time": %d, "incarnation": ["x", null], "message": "event %d", "ms": %d}`, i, 10+i%3*10, 1700000000+i, i, i)))
+		events = append(events, parse(t, fmt.Sprintf(`{"num": %d, "level": %d, "time": %d, "incarnation": ["x", null], "message": "event %d", "ms": %d, "source": "a/b.go:%d"}`, i, 10+i%3*10, 1700000000+i, i, i, i)))
 	}
 	header, err := event.ParseJSON([]byte(`{"type": "incident", "versions": {"orders": "2.1"}, "pid": 7}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &filter.RuleInput{
-		Trigger: events[99], Header: header.(event.Dict), Tub: "abc",
+		Trigger: events[99], Header: header.(event.Dict), Origin: filter.Origin{From: "abc", Program: "orders"},
 		Events: func() ([]*event.Event, error) { return events, nil },
 	}
 }
@@ -39,6 +39,9 @@ func TestRule(t *testing.T) {
 		{`level > 90 ? "low" : nil`, nil, false},
 		{`["a", "b", "a", level > 90 ? "c" : nil]`, []string{"a", "b"}, false},
 		{`trigger.num == 99 && num == 99 && header.pid == 7 && versions.orders == "2.1" && tub == "abc" ? "x" : nil`, []string{"x"}, false},
+		{`from == "abc" && program == "orders" && source.file == "a/b.go" && source.line == 99 ? "x" : nil`, []string{"x"}, false},
+		{`trigger.from == from && event.program == program && trigger.source.line == 99 ? "x" : nil`, []string{"x"}, false},
+		{`all(events, .from == "abc" && .program == "orders" && .source.file == "a/b.go" && .source.line == .num) ? "x" : nil`, []string{"x"}, true},
 		{`fmt(trigger) == "event 99" ? "x" : nil`, []string{"x"}, false},
 		{`"v-" + versions.orders`, []string{"v-2.1"}, false},
 		{`count(events, .level >= WEIRD) == 33 ? "x" : nil`, []string{"x"}, true},

@@ -3,37 +3,74 @@ package filter
 import (
 	"maps"
 	"math/big"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/rpc/banana"
 )
 
-// Event is an event as expressions see it. Only the fields that an expression
-// names are set.
+// Event is an event in an expression. Only the fields that the expression uses are
+// set.
 type Event struct {
-	Num      int            `expr:"num"`      // -1 if it has none
-	Time     float64        `expr:"time"`     // seconds since 1970, 0 if it has none
-	Level    int            `expr:"level"`    //
-	Message  string         `expr:"message"`  // the text for people: format and args are filled in
-	Facility string         `expr:"facility"` // "" if it has none
-	Umid     string         `expr:"umid"`     // "" if it has none
-	Parent   any            `expr:"parent"`   // number, nil if it has none
-	Failure  string         `expr:"failure"`  // the exception and its traceback, "" if it has none
-	Source   string         `expr:"source"`   // who recorded it, "" if that is not known
+	Num      int            `expr:"num"`      // -1 without one
+	Time     float64        `expr:"time"`     // seconds since 1970, 0 without one
+	Level    int            `expr:"level"`    // OPERATIONAL without one
+	Message  string         `expr:"message"`  // the text for people, with format and args filled in
+	Facility string         `expr:"facility"` // "" without one
+	Umid     string         `expr:"umid"`     // "" without one
+	Parent   any            `expr:"parent"`   // an int, nil without one
+	Failure  string         `expr:"failure"`  // the exception with its traceback, "" without one
+	From     string         `expr:"from"`     // as Origin.From
+	Program  string         `expr:"program"`  // as Origin.Program
+	Source   *Source        `expr:"source"`   // the log statement; never nil if the expression uses it
 	Attrs    map[string]any `expr:"attrs"`    // every field as it is
 
-	ev event.Source
+	ev event.View
 }
 
-// eventTypes are the names by which the fields of one event are known at the top
-// level.
+// Origin says where an event comes from, which the event itself does not hold.
+type Origin struct {
+	From    string // who recorded it: a TubID, or what its file says, such as "local"; "" if unknown
+	Program string // the name of the program that recorded it, "" if unknown
+}
+
+// Source is the place of a log statement in its program. An event has it as text in its
+// field source: "dir/file.go:12".
+type Source struct {
+	File string `expr:"file"` // "" if the event does not have it
+	Line int    `expr:"line"` // from 1, 0 if the event does not have it
+}
+
+func sourceOf(e event.View) *Source {
+	text := textField(e, "source")
+	if file, digits, ok := cutLast(text, ":"); ok {
+		if line, err := strconv.Atoi(digits); err == nil && line >= 0 {
+			return &Source{file, line}
+		}
+	}
+	return &Source{File: text}
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// eventTypes are the types of the names of one event at the top level, and of the
+// functions.
 var eventTypes = types.Map{
 	"num": types.Int, "time": types.Float64, "level": types.Int, "message": types.String, "facility": types.String,
-	"umid": types.String, "parent": types.Any, "failure": types.String, "source": types.String,
+	"umid": types.String, "parent": types.Any, "failure": types.String,
+	"from": types.String, "program": types.String, "source": types.TypeOf((*Source)(nil)),
 	"attrs": types.TypeOf(map[string]any(nil)), "event": types.TypeOf((*Event)(nil)),
 	"fmt": types.TypeOf((func(*Event) string)(nil)),
 
@@ -42,8 +79,7 @@ var eventTypes = types.Map{
 	nameString: types.TypeOf((func(any) string)(nil)),
 }
 
-// filterNames are all names in a filter, ruleNames those in a rule, where the
-// names of an event speak of the trigger.
+// filterNames are the names in a filter, ruleNames those in a rule.
 var (
 	filterNames = withNames(nil)
 	ruleNames   = withNames(types.Map{
@@ -63,7 +99,7 @@ func withNames(more types.Map) types.Map {
 	return m
 }
 
-// scope is where one goroutine evaluates expressions.
+// scope is what one goroutine needs to evaluate expressions.
 type scope struct {
 	vm    vm.VM
 	env   map[string]any
@@ -103,25 +139,25 @@ func (s *scope) format(e *Event) string {
 	return text
 }
 
-// setEvent sets the names of one event that u uses.
-func (s *scope) setEvent(u *use, e event.Source, source string) {
+// setEvent sets those names of an event that u uses.
+func (s *scope) setEvent(u *use, e event.View, origin Origin) {
 	for name := range u.names {
 		switch name {
 		case "event":
-			s.one.fill(u, e, source)
+			s.one.fill(u, e, origin)
 			s.env[name] = &s.one
 		case "attrs":
 			s.env[name] = attrsOf(u, e)
 		default:
-			if v, ok := fieldOf(name, e, source); ok {
+			if v, ok := fieldOf(name, e, origin); ok {
 				s.env[name] = v
 			}
 		}
 	}
 }
 
-// fill sets the fields of x that u uses.
-func (x *Event) fill(u *use, e event.Source, source string) {
+// fill sets those fields of x that u uses.
+func (x *Event) fill(u *use, e event.View, origin Origin) {
 	*x = Event{ev: e}
 	for name := range u.fields {
 		switch name {
@@ -141,16 +177,20 @@ func (x *Event) fill(u *use, e event.Source, source string) {
 			x.Parent = parentOf(e)
 		case "failure":
 			x.Failure = failureOf(e)
+		case "from":
+			x.From = origin.From
+		case "program":
+			x.Program = origin.Program
 		case "source":
-			x.Source = source
+			x.Source = sourceOf(e)
 		case "attrs":
 			x.Attrs = attrsOf(u, e)
 		}
 	}
 }
 
-// fieldOf returns the value of a name that speaks of an event.
-func fieldOf(name string, e event.Source, source string) (any, bool) {
+// fieldOf returns the value of a name of an event; false if it is not one.
+func fieldOf(name string, e event.View, origin Origin) (any, bool) {
 	switch name {
 	case "num":
 		return numOf(e), true
@@ -166,14 +206,18 @@ func fieldOf(name string, e event.Source, source string) (any, bool) {
 		return parentOf(e), true
 	case "failure":
 		return failureOf(e), true
+	case "from":
+		return origin.From, true
+	case "program":
+		return origin.Program, true
 	case "source":
-		return source, true
+		return sourceOf(e), true
 	}
 	return nil, false
 }
 
-// only returns an event with just that field of e.
-func only(e event.Source, key string) event.Event {
+// only returns an event with no other field of e than key, unless e is decoded.
+func only(e event.View, key string) event.Event {
 	if whole, ok := e.(*event.Event); ok {
 		return *whole
 	}
@@ -184,7 +228,7 @@ func only(e event.Source, key string) event.Event {
 	return event.Event{Fields: []event.Field{{Key: key, Value: v}}}
 }
 
-func numOf(e event.Source) int {
+func numOf(e event.View) int {
 	one := only(e, "num")
 	if n, ok := one.Num(); ok && int(n) >= 0 {
 		return int(n)
@@ -192,7 +236,7 @@ func numOf(e event.Source) int {
 	return -1
 }
 
-func parentOf(e event.Source) any {
+func parentOf(e event.View) any {
 	one := only(e, "parent")
 	if n, ok := one.Parent(); ok && int(n) >= 0 {
 		return int(n)
@@ -200,38 +244,38 @@ func parentOf(e event.Source) any {
 	return nil
 }
 
-func timeOf(e event.Source) float64 {
+func timeOf(e event.View) float64 {
 	one := only(e, "time")
 	t, _ := one.Seconds()
 	return t
 }
 
-func levelOf(e event.Source) int {
+func levelOf(e event.View) int {
 	one := only(e, "level")
 	return int(one.Level())
 }
 
-func textField(e event.Source, key string) string {
+func textField(e event.View, key string) string {
 	v, _ := e.Get(key)
 	s, _ := banana.Text(v)
 	return cut(s)
 }
 
-func messageOf(e event.Source) string { return cut(string(event.AppendText(nil, e))) }
+func messageOf(e event.View) string { return cut(string(pytext.AppendText(nil, e))) }
 
-// failureOf returns the text of the event's exception: what dump shows, and the
-// traceback if that is more.
-func failureOf(e event.Source) string {
+// failureOf returns the text of the event's exception as dump shows it, then the
+// traceback if the event has it.
+func failureOf(e event.View) string {
 	v, ok := e.Get("failure")
 	if !ok || v == nil {
 		return ""
 	}
 	d, ok := v.(event.Dict)
 	if !ok {
-		return cut(string(event.AppendStr(nil, v)))
+		return cut(string(pytext.AppendStr(nil, v)))
 	}
 	s, _ := d.Get("str")
-	text := string(event.AppendStr(nil, s))
+	text := string(pytext.AppendStr(nil, s))
 	if traceback, ok := d.Get("traceback"); ok {
 		if tb, _ := banana.Text(traceback); tb != "" {
 			text += "\n" + tb
@@ -240,10 +284,10 @@ func failureOf(e event.Source) string {
 	return cut(text)
 }
 
-// cut bounds what a text costs those who search it.
+// cut limits the size of a text, and with it the time that searching it takes.
 func cut(s string) string { return s[:min(len(s), maxText)] }
 
-func attrsOf(u *use, e event.Source) map[string]any {
+func attrsOf(u *use, e event.View) map[string]any {
 	if u.anyAttr {
 		d := e.Dict()
 		m := make(map[string]any, len(d))
@@ -263,7 +307,7 @@ func attrsOf(u *use, e event.Source) map[string]any {
 	return m
 }
 
-// plain returns a value of package banana as expr knows values.
+// plain returns a value of package banana as one of the types that expr handles.
 func plain(v any) any {
 	switch v := v.(type) {
 	case int64:
@@ -294,8 +338,8 @@ func plain(v any) any {
 		return plainMap(v)
 	case *banana.Copyable:
 		m := plainMap(v.Attrs)
-		m["repr"] = string(event.AppendRepr(nil, v))
-		m["str"] = string(event.AppendStr(nil, v))
+		m["repr"] = string(pytext.AppendRepr(nil, v))
+		m["str"] = string(pytext.AppendStr(nil, v))
 		return m
 	}
 	return v
@@ -314,14 +358,15 @@ func plainMap(d event.Dict) map[string]any {
 	for _, item := range d {
 		key, ok := banana.Text(item.Key)
 		if !ok {
-			key = string(event.AppendRepr(nil, item.Key))
+			key = string(pytext.AppendRepr(nil, item.Key))
 		}
 		m[key] = plain(item.Value)
 	}
 	return m
 }
 
-// parseDuration reads the argument of before: Go's form, "1m30s".
+// parseDuration returns the duration in s, in Go's form: "1m30s". It panics if s is
+// not one; expr recovers and returns the error.
 func parseDuration(s string) time.Duration {
 	d, err := time.ParseDuration(s)
 	if err != nil {

@@ -9,14 +9,13 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// canonical reports whether data, a valid JSON value, is certainly what
-// [event.AppendJSON] would write for it, so that it may be copied. Most lines
-// are, having been written so; the others are read and written again, which is
-// always right and much slower. FuzzCanonical compares the two.
+// canonical reports whether data, a valid JSON value, is what [event.AppendJSON] writes
+// for that value, so that it can be copied. It may report false for data that is: then
+// decoding and encoding give the same bytes, only slower. FuzzCanonical compares the
+// two.
 func canonical(data []byte) bool { return canonValue(data, 0) == len(data) }
 
-// canonValue returns the index after the value at i, or -1 if it may not be
-// canonical.
+// canonValue returns the index after the value at i, or -1 unless that is canonical.
 func canonValue(data []byte, i int) int {
 	if i >= len(data) {
 		return -1
@@ -63,7 +62,7 @@ func canonObject(data []byte, i int) int {
 	if i < len(data) && data[i] == '}' {
 		return i + 1
 	}
-	var keys [32]span // of equal ones only the last would be written
+	var keys [32]span // to find equal ones, of which only the last is written
 	for n := range len(keys) {
 		start := i
 		if i = canonString(data, i); i < 0 {
@@ -151,8 +150,8 @@ func canonEscape(data []byte, i int) int {
 	return -1
 }
 
-// canonNumber decides by counting digits where it can: a decimal is the shortest
-// text of its double if no other decimal of as many digits can be as near.
+// canonNumber counts digits where that suffices: a decimal is the shortest text of its
+// double if no other decimal of as many digits is as near to it.
 func canonNumber(data []byte, start int) int {
 	i := start
 	if data[i] == '-' {
@@ -176,9 +175,9 @@ func canonNumber(data []byte, start int) int {
 		f := i - fraction
 		plain := i >= len(data) || data[i]|0x20 != 'e'
 		ending := f > 0 && (data[i-1] != '0' || f == 1)
-		// Up to 15 digits no two decimals give one double. Times have ten digits
-		// before the point: below 2^33 doubles lie 2^-20 apart, nearer than the
-		// decimals of six places.
+		// Two decimals of up to 15 digits never give one double. Times have ten
+		// digits before the point: below 2^33 the distance of doubles is at most
+		// 2^-20, less than that of decimals of six places.
 		if plain && ending && data[whole] != '0' && (n+f <= 15 || f <= 6 && (n < 10 || n == 10 && data[whole] < '8')) {
 			return i
 		}
@@ -190,7 +189,7 @@ func canonNumber(data []byte, start int) int {
 	text := data[start:end]
 	v, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
-		return -1 // beyond the range: written as Infinity
+		return -1 // beyond the range of a double: Infinity is written
 	}
 	var buf [32]byte
 	if !bytes.Equal(event.AppendJSONFloat(buf[:0], v), text) {

@@ -15,12 +15,12 @@ type frameReader struct {
 	file   *os.File
 	dec    *zstd.Decoder
 	index  *index
-	places []int // of the wanted frames
-	at     int   // in places
+	wanted []int // indices of the wanted frames
+	at     int   // index in wanted of the next frame
 
-	place  int   // of the frame that the following speak of
-	start  int64 // where it is stored
-	offset int64 // of its first line
+	frame  int   // the index of a frame
+	start  int64 // bytes before it in the file
+	offset int64 // bytes before its first line in the decompressed file
 	number int   // of its first line
 
 	used  atomic.Int64 // bytes read
@@ -32,22 +32,22 @@ type frame struct {
 	dec    *zstd.Decoder
 	packed []byte
 	err    error // of reading it
-	size   int
+	size   int   // bytes of its lines
 	lines  int
 }
 
-// frameDecoder decodes whole frames for everybody: it keeps nothing between
-// them, and making one costs more than a small file.
+// frameDecoder returns the decoder for all readers. It keeps no state between frames,
+// and making one takes longer than reading a small file.
 var frameDecoder = sync.OnceValue(func() *zstd.Decoder {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(4*maxLine))
 	if err != nil {
-		panic(err) // our options do not fit each other
+		panic(err) // the options contradict each other
 	}
 	return dec
 })
 
-// openFrames returns a Reader of the wanted frames of f, nil if f has no index.
-func openFrames(f *os.File, name string, want Want) *Reader {
+// openFrames returns a Reader of the wanted frames of f, or nil if f has no index.
+func openFrames(f *os.File, name string, want Selection) *Reader {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
 		return nil
@@ -57,7 +57,7 @@ func openFrames(f *os.File, name string, want Want) *Reader {
 		return nil
 	}
 	dec := frameDecoder()
-	frames := &frameReader{file: f, dec: dec, index: x, places: x.selected(want), number: 1}
+	frames := &frameReader{file: f, dec: dec, index: x, wanted: x.selected(want), number: 1}
 	// The first frame begins with the magic line; without it this is no flog file.
 	var first Block
 	head := make([]byte, x.frames[0].stored)
@@ -67,26 +67,26 @@ func openFrames(f *os.File, name string, want Want) *Reader {
 	if first.Data, err = dec.DecodeAll(head, nil); err != nil || len(first.Data) < len(Magic) || string(first.Data[:len(Magic)]) != Magic {
 		return nil
 	}
-	for _, place := range frames.places {
-		frames.total += x.frames[place].stored
+	for _, i := range frames.wanted {
+		frames.total += x.frames[i].stored
 	}
 	return &Reader{name: name, frames: frames, damage: DamageError{Name: name}}
 }
 
 // next sets b to the next wanted frame; false at the end.
 func (r *frameReader) next(b *Block) bool {
-	if r.at == len(r.places) {
+	if r.at == len(r.wanted) {
 		return false
 	}
-	place := r.places[r.at]
+	i := r.wanted[r.at]
 	r.at++
-	for ; r.place < place; r.place++ {
-		f := &r.index.frames[r.place]
+	for ; r.frame < i; r.frame++ {
+		f := &r.index.frames[r.frame]
 		r.start += f.stored
 		r.offset += f.size
 		r.number += f.lines
 	}
-	f := &r.index.frames[place]
+	f := &r.index.frames[i]
 	if b.frame == nil {
 		b.frame = &frame{}
 	}
@@ -108,8 +108,8 @@ func (r *frameReader) next(b *Block) bool {
 
 func (r *frameReader) Close() error { return r.file.Close() }
 
-// unpack makes b's lines of its frame. A damaged one is noted; the frames after
-// it do not depend on it.
+// unpack decompresses b's frame into its lines. It notes a damaged frame in damage; the
+// other frames do not depend on it.
 func (b *Block) unpack(damage *DamageError) {
 	f := b.frame
 	b.frame = nil

@@ -10,7 +10,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// The index of a .flog.zst file is its last frame, one that decompressors skip:
+// The index of a .flog.zst file is its last frame, which decompressors skip:
 //
 //	5f 2a 4d 18   skippable frame
 //	n             4 bytes, little endian: bytes that follow
@@ -24,29 +24,29 @@ import (
 //	n             4 bytes, little endian: bytes from facilities to frames
 //	"flogidx1"
 //
-// A file without it, one that was added to, or one of which it does not fit the
-// size, is read from the start.
+// A file is read from the start if it has no index, if something follows the index, or
+// if the index does not fit the size of the file.
 const (
 	indexMagic    = "flogidx1"
 	skippable     = "\x5f\x2a\x4d\x18"
 	indexTail     = 4 + len(indexMagic)
-	maxFacilities = 64       // of one frame; more set flagAny
-	maxIndex      = 64 << 20 // bytes; of a file of 250 GB
+	maxFacilities = 64       // of one frame; a frame with more has flagAny
+	maxIndex      = 64 << 20 // bytes; a file of 250 GB has as much
 )
 
 const (
-	flagKeep = 1 << iota // has lines that are always wanted: headers, trailers, others
-	flagAny              // times, levels or facilities say nothing
+	flagKeep = 1 << iota // the frame has lines that are always wanted: headers, trailers, others
+	flagAny              // times, levels or facilities of the frame are not complete
 )
 
-// frameInfo is what the index says of a frame.
+// frameInfo is the index's entry of a frame.
 type frameInfo struct {
-	stored, size int64 // bytes in the file, and of its lines
+	stored, size int64 // bytes in the file, and bytes of its lines
 	lines        int
-	first, last  float64 // times of events; first > last if there are none
+	first, last  float64 // earliest and latest time of an event; first > last without any
 	levels       uint8
 	flags        uint8
-	facilities   []uint32 // in index.facilities
+	facilities   []uint32 // indices in index.facilities
 }
 
 type index struct {
@@ -98,7 +98,7 @@ func (b *indexBuilder) facility(f *frameInfo, l *Line) {
 			b.places = make(map[string]uint32)
 		}
 		if len(b.places) > 1<<16 || len(name) > 1<<10 {
-			f.flags |= flagAny // names made to fill the index
+			f.flags |= flagAny // a hostile file, to fill the index
 			return
 		}
 		place = uint32(len(b.facilities))
@@ -143,8 +143,8 @@ func (b *indexBuilder) appendFrame(dst []byte) []byte {
 	return append(dst, indexMagic...)
 }
 
-// readIndex returns the index of a file of that size, nil if it has none that
-// fits.
+// readIndex returns the index of a file of size bytes, or nil if the file has none or
+// it does not fit the file.
 func readIndex(r io.ReaderAt, size int64) *index {
 	var tail [indexTail]byte
 	if size < int64(len(tail))+8 {
@@ -172,12 +172,12 @@ func readIndex(r io.ReaderAt, size int64) *index {
 		stored += x.frames[i].stored
 	}
 	if stored != start {
-		return nil // something was put before or between
+		return nil // something precedes a frame or the index
 	}
 	return x
 }
 
-// indexReader reads what an index is made of; bad is set when it is too short.
+// indexReader reads the parts of an index. It sets bad if the index is too short.
 type indexReader struct {
 	data []byte
 	bad  bool
@@ -239,17 +239,18 @@ func parseIndex(data []byte) *index {
 	return x
 }
 
-// Want says which events are wanted of a file. A Reader may pass over others if
-// that spares it work, and need not; headers and damage it never passes over.
-// The zero value wants all.
-type Want struct {
+// Selection says which events of a file are wanted. It is a hint: a [Reader] may return
+// other events too. It always returns headers and reports damage. The zero value
+// selects all events.
+type Selection struct {
 	Since, Until float64     // seconds since 1970, both included; 0 is no bound
-	Level        event.Level // this and above; 0 is all
-	Facility     string      // it and its dotted children; "" is all
+	Level        event.Level // this level and above; 0 is all
+	Facility     string      // this facility and its dotted children; "" is all
 }
 
-// match reports whether frame f may have what is wanted.
-func (w *Want) match(f *frameInfo, facilities []bool) bool {
+// match reports whether frame f may hold wanted events. facilities says which of the
+// index's facilities are wanted.
+func (w *Selection) match(f *frameInfo, facilities []bool) bool {
 	if f.flags != 0 {
 		return true
 	}
@@ -265,8 +266,8 @@ func (w *Want) match(f *frameInfo, facilities []bool) bool {
 	return slices.ContainsFunc(f.facilities, func(place uint32) bool { return facilities[place] })
 }
 
-// selected returns the places of the frames that may have what is wanted.
-func (x *index) selected(w Want) []int {
+// selected returns the indices of the frames that may hold wanted events.
+func (x *index) selected(w Selection) []int {
 	facilities := make([]bool, len(x.facilities))
 	for i, name := range x.facilities {
 		facilities[i] = event.Match(w.Facility, name)

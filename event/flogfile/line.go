@@ -6,83 +6,64 @@ import (
 	"strconv"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
-// Kind says what a line is, by the presence of keys: it may be several things
-// at once, and a line that is none of them is kept by filter and shown by none.
+// Kind says what a line holds: one thing, several, or nothing that the format knows.
 type Kind uint8
 
+// The kinds of lines. A line is of a kind if its wrapper has this key.
 const (
-	KindHeader  Kind = 1 << iota // has "header"
-	KindEvent                    // has "d"
-	KindTrailer                  // has "trailer"
+	KindHeader  Kind = 1 << iota // "header"
+	KindEvent                    // "d"
+	KindTrailer                  // "trailer"
 )
 
-// Line is one line of a flog file, of which nothing is decoded until it is
-// asked for. It is valid until the next line is read.
+// Line is one line of a flog file: a wrapper object, which holds an event, a header or
+// a trailer. It is an [event.View] of the event, and decodes a field each time that
+// the field is asked for. It serves one goroutine.
 //
-// Line is an [event.Source] for the event in it.
+// A Line of a [Reader] or a [Block] is valid until the next line is read, and so are
+// the bytes that its methods return. Strings and decoded values last.
 type Line struct {
-	Raw    []byte // without the line's end
+	Raw    []byte // without the line end
 	Number int    // in the file; the magic line is 1
-	Offset int64  // of the first byte in the (decompressed) file
+	Offset int64  // bytes before the line in the (decompressed) file
 
 	Kind Kind
 
-	outer  []field // of the wrapper
-	fields []field // of d, if that is an object
-	at     [knownFields]int16
-	plain  bool // no escape in the whole line
-	keys   bool // no escape in the keys of fields
-	event  *event.Event
+	outer  []field      // of the wrapper
+	fields []field      // of the event, if that is an object
+	at     [slots]int16 // of the known fields: 1 + its index in fields, 0 if the event lacks it
+	plain  bool         // no escape in the whole line
+	keys   bool         // no escape in the keys of fields
+	event  *event.Event // decoded, if Event was called
 	texts  interned
 }
 
-// The fields that are looked for in every event; at has where they are in
-// fields, plus one.
-const (
-	atNum = iota
-	atTime
-	atLevel
-	atMessage
-	atFormat
-	atArgs
-	atFacility
-	atFailure
-	atParent
-	atIncarnation
-	knownFields
-	unknownField = -1
-)
-
-// known returns the place in at of the field key.
-func known(key []byte) int {
-	switch string(key) {
-	case "num":
-		return atNum
-	case "time":
-		return atTime
-	case "level":
-		return atLevel
-	case "message":
-		return atMessage
-	case "format":
-		return atFormat
-	case "args":
-		return atArgs
-	case "facility":
-		return atFacility
-	case "failure":
-		return atFailure
-	case "parent":
-		return atParent
-	case "incarnation":
-		return atIncarnation
+// known holds the fields that nearly every caller asks for. Each has its slot here and
+// in Line.at, so that no method searches for it.
+var known = func() (t [slots]string) {
+	for _, name := range []string{"num", "time", "level", "message", "format", "args", "facility", "failure", "parent", "incarnation"} {
+		if t[slot(name)] != "" {
+			panic("flogfile: two known fields have one slot: change slot")
+		}
+		t[slot(name)] = name
 	}
-	return unknownField
+	return t
+}()
+
+const slots = 16 // the least power of two for which each known field has its own
+
+// slot returns the index in known that the field key has if it is one of them.
+func slot[T string | []byte](key T) int {
+	if len(key) == 0 {
+		return 0
+	}
+	return (4*len(key) + int(key[0])) % slots
 }
 
-// interned keeps texts that come again and again: senders, formats.
+// interned holds texts that many lines have: senders, formats.
 type interned [64]string
 
 func (t *interned) get(raw []byte) string {
@@ -96,8 +77,8 @@ func (t *interned) get(raw []byte) string {
 	return *slot
 }
 
-// ParseLine returns a line of its own of the JSON object raw, nil if that is
-// none.
+// ParseLine returns a Line of the JSON object raw, or nil if raw is not one. The Line
+// keeps raw and is valid as long as raw does not change.
 func ParseLine(raw []byte) *Line {
 	l := &Line{Raw: raw}
 	if !l.parse() {
@@ -106,7 +87,14 @@ func ParseLine(raw []byte) *Line {
 	return l
 }
 
-// parse finds the line's fields; false if it is no JSON object.
+// Reset makes l the line raw, which was read before, at number and offset of its file.
+// It keeps raw, and reports whether raw is a JSON object.
+func (l *Line) Reset(raw []byte, number int, offset int64) bool {
+	l.Raw, l.Number, l.Offset = raw, number, offset
+	return l.parse()
+}
+
+// parse finds the fields of the line; false if the line is not a JSON object.
 func (l *Line) parse() bool {
 	l.Kind, l.event = 0, nil
 	l.outer, l.fields = l.outer[:0], l.fields[:0]
@@ -119,12 +107,12 @@ func (l *Line) parse() bool {
 	}
 	l.plain = !s.escaped
 	l.keys = len(l.fields) < 1<<15
-	l.at = [knownFields]int16{}
+	l.at = [slots]int16{}
 	if l.keys {
 		for i := range l.fields {
 			key := l.text(l.fields[i].key)
-			if k := known(key); k >= 0 {
-				l.at[k] = int16(i + 1) // with equal keys the last one counts
+			if k := slot(key); known[k] == string(key) {
+				l.at[k] = int16(i + 1) // if keys are equal, the last one counts
 			} else if !l.plain && bytes.IndexByte(key, '\\') >= 0 {
 				l.keys = false
 			}
@@ -145,8 +133,7 @@ func (l *Line) parse() bool {
 
 func (l *Line) text(s span) []byte { return l.Raw[s.start:s.end] }
 
-// find returns the value of the last of fields named key: with equal keys the
-// last one counts.
+// find returns the value of the field key, the last one if there are several.
 func (l *Line) find(fields []field, key string) ([]byte, bool) {
 	for i := len(fields) - 1; i >= 0; i-- {
 		k := l.text(fields[i].key)
@@ -158,17 +145,15 @@ func (l *Line) find(fields []field, key string) ([]byte, bool) {
 }
 
 // field returns the value of a known field.
-func (l *Line) field(known int) ([]byte, bool) {
-	if i := l.at[known]; i > 0 && l.keys {
+func (l *Line) field(name string) ([]byte, bool) {
+	if !l.keys {
+		return l.find(l.fields, name)
+	}
+	if i := l.at[slot(name)]; i > 0 {
 		return l.text(l.fields[i-1].value), true
 	}
-	if l.keys {
-		return nil, false
-	}
-	return l.find(l.fields, knownNames[known])
+	return nil, false
 }
-
-var knownNames = [knownFields]string{"num", "time", "level", "message", "format", "args", "facility", "failure", "parent", "incarnation"}
 
 // unescape returns the text of a key that has escapes.
 func unescape(key []byte) string {
@@ -179,32 +164,29 @@ func unescape(key []byte) string {
 	return s
 }
 
-// RawField returns the JSON of the event's field key.
+// RawField returns the JSON of the event's field key. ok is false if the event does not
+// have it.
 func (l *Line) RawField(key string) (value []byte, ok bool) {
-	switch key { // of those that dump asks for in vain
-	case "failure":
-		return l.field(atFailure)
-	case "format":
-		return l.field(atFormat)
-	case "args":
-		return l.field(atArgs)
+	if known[slot(key)] == key {
+		return l.field(key)
 	}
 	return l.find(l.fields, key)
 }
 
-// Plain reports whether the line has no escapes, so that every JSON string in it
-// is the text between its quotes.
+// Plain reports whether the line has no escapes: every JSON string in it is the text
+// between its quotes.
 func (l *Line) Plain() bool { return l.plain }
 
-// Intern returns text that lasts longer than the line; what was seen lately is
-// not allocated again.
+// Intern returns text as a string, which lasts. It does not allocate for a text that it
+// returned lately.
 func (l *Line) Intern(text []byte) string { return l.texts.get(text) }
 
-// RawOuter returns the JSON of the wrapper's key: from, rx_time, d, header or
-// another.
-func (l *Line) RawOuter(key string) (value []byte, ok bool) { return l.find(l.outer, key) }
+// RawWrapper returns the JSON of a key of the wrapper: from, rx_time, d, header or
+// another. ok is false if the wrapper does not have it.
+func (l *Line) RawWrapper(key string) (value []byte, ok bool) { return l.find(l.outer, key) }
 
-// Get returns the value of the event's field key, decoding only that.
+// Get returns the value of the event's field key, or nil and false if the event does
+// not have it. It decodes this field only.
 func (l *Line) Get(key string) (value any, ok bool) {
 	raw, ok := l.RawField(key)
 	if !ok {
@@ -214,14 +196,14 @@ func (l *Line) Get(key string) (value any, ok bool) {
 	return v, err == nil
 }
 
-// IsObject reports whether the line's event is an object, as it should be.
+// IsObject reports whether the line has an event and the event is an object.
 func (l *Line) IsObject() bool {
 	raw, ok := l.find(l.outer, "d")
 	return ok && raw[0] == '{'
 }
 
-// Event decodes the event; the error says that d is missing or no object. The
-// event stays valid when the line is gone.
+// Event returns the event, decoded. The event lasts longer than the line. The error
+// says that the line has no event, or one that is not an object.
 func (l *Line) Event() (*event.Event, error) {
 	if l.event == nil {
 		raw, ok := l.find(l.outer, "d")
@@ -239,7 +221,7 @@ func (l *Line) Event() (*event.Event, error) {
 
 var errNoEvent = errors.New("flogfile: line without an event")
 
-// Dict returns the event's fields, nil if it has none.
+// Dict returns the event's fields, decoded, or nil if [Line.Event] fails.
 func (l *Line) Dict() event.Dict {
 	e, err := l.Event()
 	if err != nil {
@@ -248,10 +230,11 @@ func (l *Line) Dict() event.Dict {
 	return e.Dict()
 }
 
-// Header decodes the line's header; nil if there is none, or if it is no object.
+// Header returns the line's header, decoded, or nil if the line does not have one or it
+// is not an object.
 func (l *Line) Header() event.Dict { return l.dict("header") }
 
-// Trailer decodes the line's trailer, as Header.
+// Trailer returns the line's trailer, as [Line.Header] returns the header.
 func (l *Line) Trailer() event.Dict { return l.dict("trailer") }
 
 func (l *Line) dict(key string) event.Dict {
@@ -264,7 +247,7 @@ func (l *Line) dict(key string) event.Dict {
 	return d
 }
 
-// From returns who recorded the event; "" if the line does not say it in text.
+// From returns who recorded the event, or "" if the line does not have it as text.
 func (l *Line) From() string {
 	raw, _ := l.find(l.outer, "from")
 	if l.plain && len(raw) >= 2 && raw[0] == '"' {
@@ -273,34 +256,35 @@ func (l *Line) From() string {
 	return rawText(raw)
 }
 
-// RxTime returns when the event was received, in seconds since 1970.
+// RxTime returns when the writer received the event, in seconds since 1970. ok is false
+// unless the line has it as a number.
 func (l *Line) RxTime() (seconds float64, ok bool) {
 	raw, _ := l.find(l.outer, "rx_time")
 	return rawFloat(raw)
 }
 
-// Seconds returns the event's time in seconds since 1970; ok is false if it has
-// none that is a number.
+// Seconds returns the event's time in seconds since 1970, as [event.Event.Seconds]
+// does.
 func (l *Line) Seconds() (seconds float64, ok bool) {
-	raw, _ := l.field(atTime)
+	raw, _ := l.field("time")
 	return rawFloat(raw)
 }
 
 // Num returns the event's number as [event.Event.Num] does.
-func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.field(atNum)) }
+func (l *Line) Num() (n event.Num, ok bool) { return rawNum(l.field("num")) }
 
 // Parent returns the number of the event's parent as [event.Event.Parent] does.
-func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.field(atParent)) }
+func (l *Line) Parent() (n event.Num, ok bool) { return rawNum(l.field("parent")) }
 
-// Facility returns the event's facility, "" if it has none.
+// Facility returns the event's facility, or "" if it does not have one as text.
 func (l *Line) Facility() string {
-	raw, _ := l.field(atFacility)
+	raw, _ := l.field("facility")
 	return rawText(raw)
 }
 
 // Incarnation returns the event's incarnation as [event.Event.Incarnation] does.
 func (l *Line) Incarnation() string {
-	raw, ok := l.field(atIncarnation)
+	raw, ok := l.field("incarnation")
 	if !ok {
 		return ""
 	}
@@ -315,7 +299,7 @@ func (l *Line) Incarnation() string {
 
 // Level returns the event's level as [event.Event.Level] does.
 func (l *Line) Level() event.Level {
-	raw, ok := l.field(atLevel)
+	raw, ok := l.field("level")
 	if !ok {
 		return event.Operational
 	}
@@ -327,20 +311,20 @@ func (l *Line) Level() event.Level {
 	return e.Level()
 }
 
-// AppendText appends the event's text for people: [event.AppendText].
+// AppendText appends the event's text for people, as [pytext.AppendText] does.
 func (l *Line) AppendText(dst []byte) []byte {
-	// Most events have a plain message, which needs no decoding.
-	if raw, ok := l.field(atMessage); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
-		if _, ok := l.field(atFormat); !ok {
-			if _, ok := l.field(atArgs); !ok {
+	// A plain message, which most events have, needs no decoding.
+	if raw, ok := l.field("message"); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
+		if _, ok := l.field("format"); !ok {
+			if _, ok := l.field("args"); !ok {
 				return append(dst, raw[1:len(raw)-1]...)
 			}
 		}
 	}
-	return event.AppendText(dst, l)
+	return pytext.AppendText(dst, l)
 }
 
-// rawText returns the text of a JSON string, "" if raw is none.
+// rawText returns the text of a JSON string, or "" if raw is not one.
 func rawText(raw []byte) string {
 	if len(raw) < 2 || raw[0] != '"' {
 		return ""
@@ -386,8 +370,8 @@ func rawNum(raw []byte, ok bool) (event.Num, bool) {
 }
 
 func rawFloat(raw []byte) (f float64, ok bool) {
-	// A decimal of less than 2^53 without its point, divided by a power of ten:
-	// both are exact doubles, so the quotient is rounded once, as it must be.
+	// The digits, as a number below 2^53, divided by a power of ten: both are exact
+	// doubles, and so the quotient is rounded once.
 	if len(raw) > len(powers) {
 		return slowFloat(raw)
 	}
@@ -420,22 +404,21 @@ func slowFloat(raw []byte) (f float64, ok bool) {
 	if raw[0] != '-' && raw[0]-'0' > 9 && raw[0] != 'N' && raw[0] != 'I' {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(string(raw), 64) // no allocation: the text does not escape
+	f, err := strconv.ParseFloat(string(raw), 64) // does not allocate
 	return f, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-// AppendEventJSON appends the event as one JSON object in the form in which we
-// write it: copied if it stands so in the line, else read and written again.
+// AppendEventJSON appends the event as one JSON object, as [AppendCanonical] does.
 func (l *Line) AppendEventJSON(dst []byte) []byte {
 	raw, _ := l.find(l.outer, "d")
 	return AppendCanonical(dst, raw)
 }
 
-// AppendLine appends the whole line as we write it, without a line's end.
+// AppendLine appends the whole line without a line end, as [AppendCanonical] does.
 func (l *Line) AppendLine(dst []byte) []byte { return AppendCanonical(dst, l.Raw) }
 
-// AppendCanonical appends raw, a valid JSON value, in the form in which we write
-// it.
+// AppendCanonical appends raw, a valid JSON value, in the form in which this package
+// writes it. It copies raw if that has this form, and else decodes and encodes it.
 func AppendCanonical(dst, raw []byte) []byte {
 	if canonical(raw) {
 		return append(dst, raw...)

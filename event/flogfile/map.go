@@ -5,15 +5,17 @@ import (
 	"sync"
 )
 
-// Map calls work with every block of r, on several goroutines at once, and emit
-// with each block and its result in the order of the file, on the caller's.
-// Each goroutine has a work function of its own, made by newWork, so that it may
-// keep buffers; work may keep neither the block nor its lines. It is given a
-// result that was emitted before, whose memory it may use again.
+// Map processes the blocks of r on several goroutines, workers of them. For each block
+// it calls a work function, and with the result emit: in the order of the file, on the
+// caller's goroutine. The first block holds the header: Map emits it before it
+// processes another.
 //
-// The first block is worked on and emitted before the others are read, since it
-// holds the header. Map returns the error of emit, or what ends the file, nil
-// for its clean end.
+// newWork makes a work function for each goroutine, so that it can keep buffers. work
+// gets the block and an earlier result, which was emitted, to reuse its memory. It must
+// keep neither the block nor its lines.
+//
+// Map returns when all goroutines have ended. The error is that of emit, which ends
+// Map at once, or that of [Reader.Next] at the end of the file, nil instead of io.EOF.
 func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, emit func(b Block, result T) error) error {
 	var first Block
 	if err := r.NextBlock(&first); err != nil {
@@ -29,9 +31,9 @@ func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, e
 		result T
 		done   chan struct{}
 	}
-	// Memory is bounded by the jobs there are: each is read, worked on, emitted,
-	// and read into again.
-	const ahead = 3 // blocks for each worker: one worked on, one waiting, one being emitted
+	// The number of jobs bounds memory: a job is read, processed, emitted, and read
+	// into again.
+	const ahead = 3 // jobs for each worker: one processed, one waiting, one being emitted
 	free := make(chan *job, workers*ahead)
 	for range cap(free) {
 		free <- &job{done: make(chan struct{}, 1)}
@@ -75,7 +77,7 @@ func Map[T any](r *Reader, workers int, newWork func() func(b Block, old T) T, e
 		}
 		free <- j
 	}
-	return clean(r.end()) // order is closed: nobody reads any more
+	return clean(r.end()) // order is closed: the reading goroutine has ended
 }
 
 func clean(err error) error {

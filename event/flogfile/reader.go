@@ -14,57 +14,58 @@ import (
 )
 
 const (
-	blockSize = 256 << 10 // bytes read at once; what two workers hold stays in the cache
-	maxLine   = 64 << 20  // bytes of a line; a longer one is passed over
+	blockSize = 256 << 10 // bytes read at once; the blocks of two workers fit the cache
+	maxLine   = 64 << 20  // bytes of a line; the Reader skips a longer one
 )
 
-// Reader reads the lines of one flog file, or one block of lines after the
-// other. Memory is bounded by a block, or by the longest line. It serves one
-// goroutine at a time.
+// Reader reads one flog file, line by line ([Reader.Next]) or in blocks of lines
+// ([Reader.NextBlock], [Map]). It holds one block in memory, or the longest line if
+// that is longer. It serves one goroutine at a time.
 type Reader struct {
-	// Any makes lines that hold JSON but no object count as lines too, without a
-	// Kind. It is set before the first line is read.
-	Any bool
+	// AnyJSON makes the Reader return lines that hold JSON but not an object, too. Their
+	// Kind is 0. Set it before the first line is read.
+	AnyJSON bool
 
 	name   string
-	src    *source
+	src    *input
 	frames *frameReader // in place of src, for a file with an index
-	block  Block        // being read by Next
+	block  Block        // whose lines Next returns
 	line   Line
-	carry  []byte // begin of the line that the last block cut
+	carry  []byte // the incomplete line at the end of the last block
 	number int    // of the first line of the next block
 	offset int64  // of that line
 	err    error  // of the source
 
-	// Map reads on another goroutine than its caller's, who notes damage.
-	skipped DamageError // what reading passed over
-	damage  DamageError // what the caller noted; all of it once the end is reached
+	// Map reads on a goroutine of its own, while its caller adds damage.
+	skipped DamageError // lines that reading skipped
+	damage  DamageError // what the caller added; at the end skipped is added
 	ended   bool
 }
 
-// Block is a piece of a file that ends where a line ends.
+// Block is a part of a file that consists of whole lines.
 type Block struct {
 	Data   []byte
-	Number int   // of its first line
-	Offset int64 // of its first byte in the (decompressed) file
+	Number int   // of its first line; the magic line is 1
+	Offset int64 // bytes before it in the (decompressed) file
 
-	any   bool   // as Reader.Any
-	frame *frame // of which Data is to be made, so that each worker does it for itself
+	any   bool   // as Reader.AnyJSON
+	frame *frame // if not nil, decompressing it gives Data
 }
 
-// DamageError says what of a file could not be read. All that could was returned
-// before it.
+// DamageError says which part of a file could not be read. The Reader returns it after
+// all that could be.
 type DamageError struct {
-	Name   string // of the file
-	Line   int    // the first line with something wrong; 0 if none is known
-	Offset int64  // of its first byte in the (decompressed) file
-	Msg    string // what is wrong with it
-	Lines  int    // how many lines could not be read
-	Bytes  int64  // how many bytes they have
-	Odd    int    // how many lines were used though something in them is wrong
-	Cut    string // set if the file ends too early or its compression is damaged: what is known of the rest
+	Name       string // of the file
+	Line       int    // the first damaged line; 0 if there is no damage
+	Offset     int64  // bytes before that line in the (decompressed) file
+	Msg        string // what is wrong with that line
+	Lines      int    // how many lines could not be used
+	Bytes      int64  // the size of these lines
+	Incomplete int    // how many lines were used though something in them is wrong
+	Truncated  string // what is known about the rest, if the file ends too early or its compression is damaged; else ""
 }
 
+// Error returns one line about the first damage and the extent of all of it.
 func (e *DamageError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: line %d, byte %d: %s", e.Name, e.Line, e.Offset, e.Msg)
@@ -75,26 +76,27 @@ func (e *DamageError) Error() string {
 		fmt.Fprintf(&b, "; %d lines (%d bytes) are missing", e.Lines, e.Bytes)
 	}
 	switch {
-	case e.Odd == 1:
+	case e.Incomplete == 1:
 		b.WriteString("; 1 line is incomplete")
-	case e.Odd > 1:
-		fmt.Fprintf(&b, "; %d lines are incomplete", e.Odd)
+	case e.Incomplete > 1:
+		fmt.Fprintf(&b, "; %d lines are incomplete", e.Incomplete)
 	}
-	if e.Cut != "" {
-		fmt.Fprintf(&b, "; %s", e.Cut)
+	if e.Truncated != "" {
+		fmt.Fprintf(&b, "; %s", e.Truncated)
 	}
 	return b.String()
 }
 
-// AddLost notes that a line cannot be used, and why.
+// AddLost adds a line that cannot be used; msg says why.
 func (e *DamageError) AddLost(l *Line, msg string) {
 	e.add(l.Number, l.Offset, int64(len(l.Raw))+1, msg)
 }
 
-// AddOdd notes that something is wrong with a line that can be used.
-func (e *DamageError) AddOdd(l *Line, msg string) {
+// AddIncomplete adds a line that can be used though something in it is wrong, which
+// msg says.
+func (e *DamageError) AddIncomplete(l *Line, msg string) {
 	e.first(l.Number, l.Offset, msg)
-	e.Odd++
+	e.Incomplete++
 }
 
 func (e *DamageError) add(line int, offset, size int64, msg string) {
@@ -109,49 +111,51 @@ func (e *DamageError) first(line int, offset int64, msg string) {
 	}
 }
 
-// Merge adds what d notes, of another part of the same file.
+// Merge adds d, the damage of another part of the same file.
 func (e *DamageError) Merge(d *DamageError) {
 	e.first(d.Line, d.Offset, d.Msg)
 	e.Lines += d.Lines
 	e.Bytes += d.Bytes
-	e.Odd += d.Odd
+	e.Incomplete += d.Incomplete
 }
 
-// ForeignError says that a file is no flog file.
-type ForeignError struct {
-	Name string
-	Kind ForeignKind
+// FormatError says that a file is not a flog file.
+type FormatError struct {
+	Name   string // of the file
+	Format Format // what it seems to be
 }
 
-// ForeignKind is what a file seems to be that is no flog file.
-type ForeignKind int
+// Format is the format of a file that is not a flog file.
+type Format int
 
+// The formats that a [Reader] recognizes without reading them.
 const (
-	Foreign       ForeignKind = iota // anything
-	ForeignPickle                    // of a Foolscap before 0.13: reading it would run code in it
-	ForeignFURL                      // a file with a FURL
-	ForeignBzip2                     // bzip2 data in a file not named .bz2
+	FormatUnknown Format = iota // any other
+	FormatPickle                // a log of Foolscap before 0.13; reading it could run code in it
+	FormatFURL                  // a FURL
+	FormatBzip2                 // bzip2 data in a file whose name does not end in .bz2
 )
 
-func (e *ForeignError) Error() string {
-	switch e.Kind {
-	case ForeignPickle:
+// Error says what the file is, and what to do about it if that is known.
+func (e *FormatError) Error() string {
+	switch e.Format {
+	case FormatPickle:
 		return fmt.Sprintf("%s: a pickle-based flogfile of foolscap 0.12.7 or earlier: reading it could run code in it", e.Name)
-	case ForeignFURL:
+	case FormatFURL:
 		return fmt.Sprintf("%s: a FURL file, not a flogfile: use 'flogtool tail %s'", e.Name, e.Name)
-	case ForeignBzip2:
+	case FormatBzip2:
 		return fmt.Sprintf("%s: compressed by bzip2: rename it to %s.bz2", e.Name, e.Name)
 	}
 	return fmt.Sprintf("%s: not a flogfile: it does not begin with %q", e.Name, strings.TrimSuffix(Magic, "\n"))
 }
 
-// Open opens the flog file at path. The error is of package os, a
-// [*ForeignError], or a [*DamageError].
-func Open(path string) (*Reader, error) { return OpenWant(path, Want{}) }
+// Open opens the flog file at path. The error is a *os.PathError, a [*FormatError], or a
+// [*DamageError] if nothing can be read. The caller closes the Reader.
+func Open(path string) (*Reader, error) { return OpenSelected(path, Selection{}) }
 
-// OpenWant is Open for a caller that wants some events only: what of a file with
-// an index has none of them is not read.
-func OpenWant(path string, want Want) (*Reader, error) {
+// OpenSelected is [Open] for a caller that wants certain events. Of a file with an index
+// it skips the parts that do not hold any.
+func OpenSelected(path string, want Selection) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -172,13 +176,15 @@ func OpenWant(path string, want Want) (*Reader, error) {
 	return r, nil
 }
 
-// NewReader returns a Reader of the flog file that src holds, compressed or not:
-// its content says which. The name is for messages, and tells whether bzip2 data
-// is expected: the original goes by the suffix alone. A src whose method
-// Interactive returns true gives lines as they come. Close does not close src.
-// The error is a [*ForeignError], a [*DamageError], or that of reading src.
+// NewReader returns a Reader of the flog file that src holds, plain or compressed. The
+// name is for messages; bzip2 data is accepted only if it ends in .bz2 or .tmp, as in the
+// original, or if src is a pipe. If src has a method Interactive() bool that returns
+// true, lines are returned as they come. Close does not close src.
+//
+// The error is a [*FormatError], a [*DamageError] if nothing can be read, or that of
+// reading src.
 func NewReader(src io.Reader, name string) (*Reader, error) {
-	s, err := openSource(src, name)
+	s, err := openInput(src, name)
 	if err != nil {
 		return nil, err
 	}
@@ -189,34 +195,35 @@ func NewReader(src io.Reader, name string) (*Reader, error) {
 		s.discard(len(Magic))
 		return r, nil
 	case s.compressed != "" && s.broken():
-		// A damaged block gives bytes that are not those stored.
+		// A damaged block may decompress to any bytes.
 		s.Close()
-		r.damage.Line, r.damage.Msg, r.damage.Cut = 1, "nothing can be read", s.describe(s.err)
+		r.damage.Line, r.damage.Msg, r.damage.Truncated = 1, "nothing can be read", s.describe(s.err)
 		return nil, &r.damage
 	case err != nil && err != io.EOF && len(head) == 0:
 		s.Close()
 		return nil, err
 	}
 	s.Close()
-	return nil, &ForeignError{Name: name, Kind: foreignKind(head, name)}
+	return nil, &FormatError{Name: name, Format: formatOf(head, name)}
 }
 
-func foreignKind(head []byte, name string) ForeignKind {
+func formatOf(head []byte, name string) Format {
 	switch {
 	case bytes.HasPrefix(head, []byte("(dp0")):
-		return ForeignPickle
+		return FormatPickle
 	case bytes.HasPrefix(head, []byte("pb:")):
-		return ForeignFURL
+		return FormatFURL
 	case bytes.HasPrefix(head, []byte("BZh")):
-		return ForeignBzip2
+		return FormatBzip2
 	}
-	return Foreign
+	return FormatUnknown
 }
 
 // Name returns the name given to Open or NewReader.
 func (r *Reader) Name() string { return r.name }
 
-// Close closes what Open opened.
+// Close closes the file that [Open] opened. Calls of [Reader.Next] then return the
+// error that ended the file if its end was reached.
 func (r *Reader) Close() error {
 	if r.frames != nil {
 		return r.frames.Close()
@@ -224,17 +231,16 @@ func (r *Reader) Close() error {
 	return r.src.Close()
 }
 
-// Compressed returns the bytes read so far as they are stored, for a progress
-// bar; it may be called while another goroutine reads.
-func (r *Reader) Compressed() int64 {
+// BytesRead returns how many stored bytes were read, for a progress bar. It may be
+// called while another goroutine reads.
+func (r *Reader) BytesRead() int64 {
 	if r.frames != nil {
 		return r.frames.used.Load()
 	}
 	return r.src.stored.Load()
 }
 
-// Size returns the bytes as they are stored, of what Compressed counts; 0 if that
-// is not known.
+// Size returns what BytesRead will return at the end, or 0 if that is unknown.
 func (r *Reader) Size() int64 {
 	if r.frames != nil {
 		return r.frames.total
@@ -242,9 +248,9 @@ func (r *Reader) Size() int64 {
 	return r.src.size
 }
 
-// Next returns the next line that is a JSON object. It is valid until the next
-// call. At the end the error is io.EOF, or, if not all could be read, a
-// [*DamageError].
+// Next returns the next line that is a JSON object. The line is valid until the next
+// call. At the end of the file the error is io.EOF, or a [*DamageError] if part of the
+// file could not be read. Later calls return it again.
 func (r *Reader) Next() (*Line, error) {
 	for {
 		line, err := r.block.next(&r.line, &r.damage)
@@ -257,8 +263,8 @@ func (r *Reader) Next() (*Line, error) {
 	}
 }
 
-// NextBlock reads the next block of whole lines into b, whose Data is used again
-// if it has room. Errors are those of Next.
+// NextBlock reads the next block into b. It reuses the memory of b.Data. The errors are
+// those of [Reader.Next].
 func (r *Reader) NextBlock(b *Block) error {
 	if !r.read(b) {
 		return r.end()
@@ -266,10 +272,10 @@ func (r *Reader) NextBlock(b *Block) error {
 	return nil
 }
 
-// read is NextBlock without the error: false at the end, for which see end. It
-// does not touch damage.
+// read is NextBlock without the error: it returns false at the end. It does not use
+// r.damage.
 func (r *Reader) read(b *Block) bool {
-	b.any = r.Any
+	b.any = r.AnyJSON
 	if r.frames != nil {
 		if !r.frames.next(b) {
 			r.err = io.EOF
@@ -322,13 +328,13 @@ func (r *Reader) read(b *Block) bool {
 	if r.err != nil && len(buf) == 0 {
 		return false
 	}
-	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.Any}
+	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.AnyJSON}
 	r.offset += int64(len(buf))
 	r.number += bytes.Count(buf, []byte{'\n'})
 	return true
 }
 
-// skipLine passes over the rest of a line of which had bytes have been read.
+// skipLine skips the rest of a line of which had bytes were read.
 func (r *Reader) skipLine(had int64) error {
 	size := had
 	defer func() {
@@ -355,7 +361,7 @@ func (r *Reader) end() error {
 		if r.damage.Line == 0 {
 			r.damage.Line, r.damage.Offset, r.damage.Msg = r.number, r.offset, "the file ends too early"
 		}
-		r.damage.Cut = r.src.describe(r.err)
+		r.damage.Truncated = r.src.describe(r.err)
 	}
 	if r.damage.Line != 0 {
 		return &r.damage
@@ -363,12 +369,12 @@ func (r *Reader) end() error {
 	return io.EOF
 }
 
-// Damage is what was found so far that could not be read; a caller may add to
-// it, and the end of the file then returns it.
+// Damage returns the damage found so far. The caller may add to it, on the goroutine
+// that reads; the error at the end of the file includes what it added.
 func (r *Reader) Damage() *DamageError { return &r.damage }
 
-// next takes the next line that is a JSON object off the block; io.EOF at its
-// end. Other lines are noted in damage.
+// next removes the next line that is a JSON object from the block and returns it;
+// io.EOF at the end. It adds other lines to damage.
 func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
 	if b.frame != nil {
 		b.unpack(damage)
@@ -391,13 +397,13 @@ func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
 				return line, nil
 			}
 		}
-		damage.add(line.Number, line.Offset, int64(size), why(raw))
+		damage.add(line.Number, line.Offset, int64(size), reason(raw))
 	}
 	return nil, io.EOF
 }
 
-// Lines calls yield with each line of b that is a JSON object until it returns
-// false; what is none is noted in damage. The line is used again.
+// Lines calls yield with each line of b that is a JSON object, until yield returns
+// false. It adds other lines to damage. Each time it reuses line.
 func (b Block) Lines(line *Line, damage *DamageError, yield func(*Line) bool) {
 	for {
 		l, err := b.next(line, damage)
@@ -407,8 +413,8 @@ func (b Block) Lines(line *Line, damage *DamageError, yield func(*Line) bool) {
 	}
 }
 
-// why says what is wrong with a line that is no JSON object.
-func why(raw []byte) string {
+// reason says what is wrong with a line that is not a JSON object.
+func reason(raw []byte) string {
 	if len(raw) == 0 {
 		return "an empty line"
 	}
@@ -438,7 +444,7 @@ func jsonType(v any) string {
 	case nil:
 		return "null"
 	case bool:
-		return "a truth value"
+		return "a boolean"
 	case string:
 		return "a string"
 	case []any:
@@ -449,11 +455,10 @@ func jsonType(v any) string {
 	return "a number"
 }
 
-// Suffixes are the suffixes of flog files that a Reader reads.
+// Suffixes are the suffixes of the names of flog files.
 var Suffixes = []string{".flog", ".flog.bz2", ".flog.zst", ".flog.gz"}
 
-// IsName reports whether the last element of path is a name that a flog file
-// has.
+// IsName reports whether path has the suffix of a flog file.
 func IsName(path string) bool {
 	base := filepath.Base(path)
 	for _, s := range Suffixes {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/event/pytext"
 )
 
 const corpus = "../../testdata/corpus"
@@ -62,7 +63,7 @@ func TestReadCorpus(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s:%d: %v", name, l.Number, err)
 				}
-				lazy, full := string(l.AppendText(nil)), event.Format(e)
+				lazy, full := string(l.AppendText(nil)), pytext.Format(e)
 				if lazy != full {
 					t.Errorf("%s:%d: text %q from the line, %q from the event", name, l.Number, lazy, full)
 				}
@@ -88,22 +89,22 @@ func TestReadCorpus(t *testing.T) {
 	}
 }
 
-func TestForeign(t *testing.T) {
-	for name, want := range map[string]flogfile.ForeignKind{
-		"damaged/bad-pickle.flog":             flogfile.ForeignPickle,
-		"damaged/bad-pickle-proto2.flog":      flogfile.Foreign,
-		"damaged/bad-furl.flog":               flogfile.ForeignFURL,
-		"damaged/bad-bz2-without-suffix.flog": flogfile.ForeignBzip2,
-		"damaged/bad-empty.flog":              flogfile.Foreign,
-		"damaged/bad-incident.flog.bz2.tmp":   flogfile.Foreign,
-		"damaged/bad-magic-crlf.flog":         flogfile.Foreign,
-		"damaged/bad-magic-v2.flog":           flogfile.Foreign,
-		"damaged/bad-magic-short.flog":        flogfile.Foreign,
+func TestFormatError(t *testing.T) {
+	for name, want := range map[string]flogfile.Format{
+		"damaged/bad-pickle.flog":             flogfile.FormatPickle,
+		"damaged/bad-pickle-proto2.flog":      flogfile.FormatUnknown,
+		"damaged/bad-furl.flog":               flogfile.FormatFURL,
+		"damaged/bad-bz2-without-suffix.flog": flogfile.FormatBzip2,
+		"damaged/bad-empty.flog":              flogfile.FormatUnknown,
+		"damaged/bad-incident.flog.bz2.tmp":   flogfile.FormatUnknown,
+		"damaged/bad-magic-crlf.flog":         flogfile.FormatUnknown,
+		"damaged/bad-magic-v2.flog":           flogfile.FormatUnknown,
+		"damaged/bad-magic-short.flog":        flogfile.FormatUnknown,
 	} {
 		_, err := readAll(t, name)
-		foreign, ok := errors.AsType[*flogfile.ForeignError](err)
-		if !ok || foreign.Kind != want {
-			t.Errorf("%s: %v, want a ForeignError of kind %v", name, err, want)
+		e, ok := errors.AsType[*flogfile.FormatError](err)
+		if !ok || e.Format != want {
+			t.Errorf("%s: %v, want a FormatError of kind %v", name, err, want)
 		}
 	}
 }

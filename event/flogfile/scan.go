@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// This file finds the fields of a line without decoding any of them. Dump and
-// filter look at a few fields of millions of lines; building maps for them is
-// what makes the original slow. BenchmarkScan keeps the speed.
+// This file finds the fields of a line without decoding them. Dump and filter read a
+// few fields of millions of lines; the original is slow because it decodes them all.
+// BenchmarkScan measures the speed.
 //
-// It accepts exactly what [event.ParseJSON] accepts; FuzzScan compares the two.
+// The scanner accepts what [event.ParseJSON] accepts; FuzzScan compares the two.
 
 const (
 	maxNesting   = 1000    // as event.ParseJSON
@@ -20,7 +20,7 @@ const (
 // span is a piece of a line.
 type span struct{ start, end int32 }
 
-// field is one entry of an object: key without its quotes, value as it stands.
+// field is one entry of an object: the key without its quotes, and the value's JSON.
 type field struct{ key, value span }
 
 // scanner scans one line.
@@ -32,7 +32,7 @@ type scanner struct {
 // blank reports whether c is a blank of JSON.
 func blank(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
-// scanBlanks returns the index of the first byte from i that is no blank.
+// scanBlanks returns the index of the first byte from i that is not a blank.
 func scanBlanks(data []byte, i int) int {
 	for i < len(data) && blank(data[i]) {
 		i++
@@ -40,10 +40,9 @@ func scanBlanks(data []byte, i int) int {
 	return i
 }
 
-// object appends to fields those of the object at data[i], and returns the
-// index after it; -1 if there is no valid object. Containers in it nest at most
-// maxNesting-depth deep. If inner is not nil, the fields of the object under the
-// key "d" are stored there.
+// object appends to fields those of the object at data[i], and returns the index after
+// it, or -1 if there is no valid object. Containers in it nest up to maxNesting-depth
+// deep. If inner is not nil, it takes the fields of the object under the key "d".
 func (s *scanner) object(fields []field, i, depth int, inner *[]field) ([]field, int) {
 	data := s.data
 	if i >= len(data) || data[i] != '{' || depth >= maxNesting {
@@ -59,7 +58,7 @@ func (s *scanner) object(fields []field, i, depth int, inner *[]field) ([]field,
 			return fields, -1
 		}
 		f := field{key: span{int32(key), int32(i - 1)}}
-		// The separators as the writers write them, else blanks at will.
+		// Writers put one blank after a separator; any others are valid too.
 		if i+1 < len(data) && data[i] == ':' && data[i+1] == ' ' {
 			i += 2
 		} else {
@@ -238,8 +237,8 @@ func (s *scanner) text(i int) int {
 	for {
 		for i+8 <= len(data) {
 			w := binary.LittleEndian.Uint64(data[i:])
-			// Where a byte is special its high bit is set here; a borrow from it
-			// may set others above it, never below, and the lowest one counts.
+			// The high bit of a special byte is set here. A borrow from it may set
+			// those of bytes above it, never below, and the lowest one counts.
 			special := ((w - each20) | ((w ^ each22) - each1) | ((w ^ each5c) - each1) | w) & each80
 			if special != 0 {
 				i += bits.TrailingZeros64(special) >> 3

@@ -15,19 +15,21 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// frameSize is how many bytes of lines one zstd frame holds: enough for the best
-// ratio, few enough that a reader of ten seconds reads little else.
+// frameSize is the size of the lines of one zstd frame in bytes. Larger frames do not
+// compress better, and smaller ones let a reader of ten seconds read little else.
 const frameSize = 256 << 10
 
-// Bzip2 makes a bzip2 compressor; package event/flogfile/bzip2 has one.
+// Bzip2 makes a writer that compresses into w by bzip2, such as
+// [github.com/flogtool/flogtool/event/flogfile/bzip2.NewWriter]. Programs that do not
+// write .bz2 files need not link it.
 type Bzip2 func(w io.Writer) (io.WriteCloser, error)
 
-// ErrNoBzip2 is why a .bz2 file cannot be written.
+// ErrNoBzip2 is the error of writing a .bz2 file without a [Bzip2].
 var ErrNoBzip2 = errors.New("flogfile: this program cannot write .bz2 files")
 
-// Writer writes a flog file, compressed as its name says: .zst, .bz2, .gz, else
-// not. It serves one goroutine. The magic line is written by the first call of
-// any method.
+// Writer writes a flog file. The suffix of the file's name decides about compression:
+// .zst, .bz2 or .gz; a file with any other name is plain. The first call of any method
+// writes the magic line. A Writer serves one goroutine.
 type Writer struct {
 	w     io.Writer
 	file  *os.File // if Create opened it
@@ -36,25 +38,25 @@ type Writer struct {
 	err   error
 }
 
-// lineWriter is where a Writer's lines go.
+// lineWriter compresses the lines of a Writer.
 type lineWriter interface {
-	io.Writer     // whole lines
-	flush() error // what was written can be read
+	io.Writer     // of whole lines
+	flush() error // makes what was written readable
 	close() error // ends the data
 }
 
-// Create creates or truncates the file at path, with mode 0600 if it is new. The
-// compressor for .bz2 may be nil; the error then is [ErrNoBzip2] for such a
-// name.
-func Create(path string, compressor Bzip2) (*Writer, error) {
-	if strings.HasSuffix(path, ".bz2") && compressor == nil {
+// Create creates or truncates the file at path, with mode 0600 if it is new. The Writer
+// owns the file and closes it. bzip2 may be nil; for a .bz2 file the error then is
+// [ErrNoBzip2]. Any other error is that of opening the file.
+func Create(path string, bzip2 Bzip2) (*Writer, error) {
+	if strings.HasSuffix(path, ".bz2") && bzip2 == nil {
 		return nil, ErrNoBzip2
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	w, err := NewWriter(f, path, compressor)
+	w, err := NewWriter(f, path, bzip2)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -63,17 +65,17 @@ func Create(path string, compressor Bzip2) (*Writer, error) {
 	return w, nil
 }
 
-// NewWriter returns a Writer into w, compressed as name says. The caller closes
-// w after the Writer.
-func NewWriter(w io.Writer, name string, compressor Bzip2) (*Writer, error) {
-	lines, err := newLineWriter(w, name, compressor)
+// NewWriter returns a Writer that writes a file of this name to w. The caller closes w
+// after the Writer. bzip2 and the error are as for [Create].
+func NewWriter(w io.Writer, name string, bzip2 Bzip2) (*Writer, error) {
+	lines, err := newLineWriter(w, name, bzip2)
 	if err != nil {
 		return nil, err
 	}
 	return &Writer{w: w, lines: lines}, nil
 }
 
-func newLineWriter(w io.Writer, name string, compressor Bzip2) (lineWriter, error) {
+func newLineWriter(w io.Writer, name string, bzip2 Bzip2) (lineWriter, error) {
 	switch {
 	case strings.HasSuffix(name, ".zst"):
 		return newFrameWriter(w)
@@ -81,10 +83,10 @@ func newLineWriter(w io.Writer, name string, compressor Bzip2) (lineWriter, erro
 		zw := gzip.NewWriter(w)
 		return &streamWriter{bufio.NewWriterSize(zw, 64<<10), zw, zw.Flush}, nil
 	case strings.HasSuffix(name, ".bz2"):
-		if compressor == nil {
+		if bzip2 == nil {
 			return nil, ErrNoBzip2
 		}
-		zw, err := compressor(w)
+		zw, err := bzip2(w)
 		if err != nil {
 			return nil, err
 		}
@@ -93,26 +95,28 @@ func newLineWriter(w io.Writer, name string, compressor Bzip2) (lineWriter, erro
 	return &streamWriter{bufio.NewWriterSize(w, 64<<10), nil, nil}, nil
 }
 
-// Write writes whole lines, each with its line's end.
+// Write writes whole lines, each with its line end, such as [AppendEvent] appends. It
+// returns the error of an earlier write again.
 func (w *Writer) Write(lines []byte) (int, error) {
 	w.begin()
 	if w.err != nil {
 		return 0, w.err
 	}
 	if len(lines) > 0 && lines[len(lines)-1] != '\n' {
-		return 0, fmt.Errorf("flogfile: write of a piece of a line")
+		return 0, fmt.Errorf("flogfile: write of an incomplete line")
 	}
 	n, err := w.lines.Write(lines)
 	w.err = err
 	return n, err
 }
 
-// CopyPlain writes all lines of a plain flog file, until ctx is done. A last line
-// without its end is given one.
+// CopyPlain writes all lines of plain, a flog file without compression. It ends an
+// incomplete last line. The error is that of reading, of writing, or the cause of ctx
+// if that is done.
 func (w *Writer) CopyPlain(ctx context.Context, plain io.Reader) error {
 	magic := make([]byte, len(Magic))
 	if _, err := io.ReadFull(plain, magic); err != nil || string(magic) != Magic {
-		return errors.New("flogfile: no plain flog file")
+		return errors.New("flogfile: not a plain flog file")
 	}
 	var buf []byte
 	for {
@@ -146,8 +150,8 @@ func (w *Writer) begin() {
 	}
 }
 
-// Flush makes what was written readable for others, except in .bz2 files, whose
-// format has no such thing before the end.
+// Flush makes what was written readable for others. It does nothing for .bz2 files,
+// whose format does not allow it. It does not sync the file.
 func (w *Writer) Flush() error {
 	if w.begin(); w.err == nil {
 		w.err = w.lines.flush()
@@ -155,8 +159,8 @@ func (w *Writer) Flush() error {
 	return w.err
 }
 
-// Close ends the data, and closes the file that Create opened. It returns the
-// first error there was.
+// Close ends the data and closes the file that [Create] opened. It returns the first
+// error of any method. Further calls return nil.
 func (w *Writer) Close() error {
 	if w.begin(); w.err == nil {
 		w.err = w.lines.close()
@@ -179,11 +183,11 @@ func (w *Writer) Close() error {
 
 var errClosed = errors.New("flogfile: Writer is closed")
 
-// streamWriter writes one stream, compressed or not.
+// streamWriter writes one stream, compressed or plain.
 type streamWriter struct {
 	*bufio.Writer
-	zw     io.WriteCloser // the compressor, nil if there is none
-	zflush func() error   // its, nil if it has none
+	zw     io.WriteCloser // the compressor, nil for a plain file
+	zflush func() error   // flushes zw, nil if it cannot
 }
 
 func (s *streamWriter) flush() error {
@@ -200,8 +204,8 @@ func (s *streamWriter) close() error {
 	return s.zw.Close()
 }
 
-// frameWriter writes independent zstd frames of whole lines, and at the end
-// their index. A crash tears the last frame at most.
+// frameWriter writes independent zstd frames of whole lines, and their index at the
+// end. A crash damages the last frame at most.
 type frameWriter struct {
 	w       io.Writer
 	enc     *zstd.Encoder
@@ -222,8 +226,8 @@ func newFrameWriter(w io.Writer) (*frameWriter, error) {
 func (f *frameWriter) Write(lines []byte) (int, error) {
 	n := len(lines)
 	if !f.headed && string(lines) != Magic {
-		// The header has a frame of its own, so that who needs no more, as most
-		// rules do, reads no more: BenchmarkClassify.
+		// The header has a frame of its own, so that a rule that needs only the
+		// header reads only the header.
 		f.headed = true
 		if bytes.HasPrefix(lines, []byte(`{"header"`)) {
 			cut := bytes.IndexByte(lines, '\n') + 1

@@ -48,9 +48,9 @@ func writeFile(t *testing.T, name string, lines [][]byte) string {
 	return path
 }
 
-func readLines(t *testing.T, path string, want flogfile.Want) (lines []string, numbers []int, err error) {
+func readLines(t *testing.T, path string, want flogfile.Selection) (lines []string, numbers []int, err error) {
 	t.Helper()
-	r, err := flogfile.OpenWant(path, want)
+	r, err := flogfile.OpenSelected(path, want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestWriteRead(t *testing.T) {
 	lines := sampleLines(20_000)
 	for _, name := range []string{"a.flog", "a.flog.zst", "a.flog.bz2", "a.flog.gz"} {
 		path := writeFile(t, name, lines)
-		got, numbers, err := readLines(t, path, flogfile.Want{})
+		got, numbers, err := readLines(t, path, flogfile.Selection{})
 		if err != io.EOF || strings.Join(got, "") != string(bytes.Join(lines, nil)) {
 			t.Errorf("%s: %d lines, %v, want %d", name, len(got), err, len(lines))
 			continue
@@ -88,7 +88,7 @@ func TestWriteRead(t *testing.T) {
 
 func TestWriterEmpty(t *testing.T) {
 	for _, name := range []string{"a.flog", "a.flog.zst", "a.flog.bz2", "a.flog.gz"} {
-		if got, _, err := readLines(t, writeFile(t, name, nil), flogfile.Want{}); err != io.EOF || len(got) != 0 {
+		if got, _, err := readLines(t, writeFile(t, name, nil), flogfile.Selection{}); err != io.EOF || len(got) != 0 {
 			t.Errorf("%s: %d lines, %v", name, len(got), err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestWriterLongLine(t *testing.T) {
 	long := []byte(`{"d": {"time": 1700000005, "message": "` + strings.Repeat("x", 1<<20) + `"}}` + "\n")
 	lines := append(sampleLines(10), long, long)
 	lines = append(lines, sampleLines(10)[1:]...)
-	got, _, err := readLines(t, writeFile(t, "a.flog.zst", lines), flogfile.Want{})
+	got, _, err := readLines(t, writeFile(t, "a.flog.zst", lines), flogfile.Selection{})
 	if err != io.EOF || strings.Join(got, "") != string(bytes.Join(lines, nil)) {
 		t.Errorf("%d lines, %v", len(got), err)
 	}
@@ -110,19 +110,19 @@ func TestWant(t *testing.T) {
 	lines := sampleLines(60_000)
 	path := writeFile(t, "a.flog.zst", lines)
 	for _, c := range []struct {
-		want  flogfile.Want
+		want  flogfile.Selection
 		match func(l *flogfile.Line) bool
 		part  int // at most one in so many lines is read
 	}{
-		{flogfile.Want{Since: 1700030000, Until: 1700030010}, func(l *flogfile.Line) bool {
+		{flogfile.Selection{Since: 1700030000, Until: 1700030010}, func(l *flogfile.Line) bool {
 			s, _ := l.Seconds()
 			return s >= 1700030000 && s <= 1700030010
 		}, 8},
-		{flogfile.Want{Since: 1700059000}, func(l *flogfile.Line) bool { s, _ := l.Seconds(); return s >= 1700059000 }, 8},
-		{flogfile.Want{Facility: "disk"}, func(l *flogfile.Line) bool { return l.Facility() == "disk" }, 2},
-		{flogfile.Want{Facility: "net"}, func(l *flogfile.Line) bool { return strings.HasPrefix(l.Facility(), "net") }, 1},
-		{flogfile.Want{Level: event.Bad}, func(l *flogfile.Line) bool { return l.Level() >= event.Bad }, 1},
-		{flogfile.Want{Since: 1800000000}, func(*flogfile.Line) bool { return false }, 8},
+		{flogfile.Selection{Since: 1700059000}, func(l *flogfile.Line) bool { s, _ := l.Seconds(); return s >= 1700059000 }, 8},
+		{flogfile.Selection{Facility: "disk"}, func(l *flogfile.Line) bool { return l.Facility() == "disk" }, 2},
+		{flogfile.Selection{Facility: "net"}, func(l *flogfile.Line) bool { return strings.HasPrefix(l.Facility(), "net") }, 1},
+		{flogfile.Selection{Level: event.Bad}, func(l *flogfile.Line) bool { return l.Level() >= event.Bad }, 1},
+		{flogfile.Selection{Since: 1800000000}, func(*flogfile.Line) bool { return false }, 8},
 	} {
 		wanted := make(map[int]string)
 		r, err := flogfile.NewReader(strings.NewReader(flogfile.Magic+string(bytes.Join(lines, nil))), "all")
@@ -168,7 +168,7 @@ func TestIndexDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := flogfile.Want{Since: 1800000000}
+	want := flogfile.Selection{Since: 1800000000}
 	at := bytes.LastIndex(whole, []byte("\x5f\x2a\x4d\x18"))
 	write := func(data []byte) string {
 		path := filepath.Join(t.TempDir(), "b.flog.zst")
@@ -192,12 +192,12 @@ func TestIndexDamaged(t *testing.T) {
 	}
 	torn := bytes.Clone(whole)
 	torn[at/2] ^= 0xff
-	got, _, err := readLines(t, write(torn), flogfile.Want{})
+	got, _, err := readLines(t, write(torn), flogfile.Selection{})
 	damage, ok := errors.AsType[*flogfile.DamageError](err)
 	if !ok || damage.Lines == 0 || damage.Lines+len(got) != len(lines) {
 		t.Errorf("a damaged frame: %d lines, %v", len(got), err)
 	}
-	cut, _, err := readLines(t, write(whole[:at/2]), flogfile.Want{})
+	cut, _, err := readLines(t, write(whole[:at/2]), flogfile.Selection{})
 	if _, ok := errors.AsType[*flogfile.DamageError](err); !ok || len(cut) < 1000 {
 		t.Errorf("a file that is cut: %d lines, %v", len(cut), err)
 	}
@@ -220,7 +220,7 @@ func TestFlush(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, _, _ := readLines(t, path, flogfile.Want{}); len(got) != len(lines) {
+		if got, _, _ := readLines(t, path, flogfile.Selection{}); len(got) != len(lines) {
 			t.Errorf("%s: %d lines of a file that is not closed, want %d", name, len(got), len(lines))
 		}
 		w.Close()
@@ -246,7 +246,7 @@ func FuzzIndex(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := flogfile.OpenWant(path, flogfile.Want{Since: 1})
+		r, err := flogfile.OpenSelected(path, flogfile.Selection{Since: 1})
 		if err != nil {
 			return
 		}

@@ -1,13 +1,12 @@
-// Command appservice is an app server with a type of service of its own: a
-// guestbook, to which the holder of its FURL can add lines, and nothing else.
+// Command appservice is an app server with its own type of service, a guestbook. The holder
+// of a guestbook's FURL can add lines to it, and nothing else.
 //
 //	appservice create DIR tcp:example.org:3116    make a server's directory
 //	appservice add DIR FILE                       add a guestbook, print its FURL
 //	appservice run DIR                            run the server until Ctrl-C
 //	appservice sign FURL TEXT                     be a client
 //
-// The directory is an ordinary one: flappserver lists its services, gives them
-// new FURLs and removes them.
+// The commands of flappserver work on the directory too: list, rotate, remove.
 package main
 
 import (
@@ -27,17 +26,17 @@ import (
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-// A guestbook is one service: an object with one method.
+// guestbook is a service: an object with one method.
 type guestbook struct {
 	*rpc.Methods
 	log *slog.Logger
 
-	mu   sync.Mutex
-	file string // one who writes at a time: guarded by mu
+	mu   sync.Mutex // held while writing
+	file string
 }
 
-// newGuestbook makes a guestbook from the arguments it was added with. It is also
-// called only to check them, so it leaves nothing behind.
+// newGuestbook returns a guestbook for the arguments with which it was added. It must not
+// change anything, since it is also called to check the arguments.
 func newGuestbook(at appserver.Place, args []string) (appserver.Service, error) {
 	if len(args) != 1 {
 		return nil, errors.New("a guestbook takes one file")
@@ -50,7 +49,7 @@ func newGuestbook(at appserver.Place, args []string) (appserver.Service, error) 
 	return g, nil
 }
 
-// sign(text) adds one line. What comes from a client is checked before it is used.
+// sign(text) adds a line. It checks the argument, which comes from a client.
 func (g *guestbook) sign(c *rpc.Call) (any, error) {
 	args, err := c.Require("text")
 	if err != nil {
@@ -58,7 +57,7 @@ func (g *guestbook) sign(c *rpc.Call) (any, error) {
 	}
 	text, ok := args[0].(string)
 	if !ok || len(text) > 1000 || strings.ContainsAny(text, "\r\n") {
-		return nil, rpc.Errorf("builtins.ValueError", "sign wants one line of at most 1000 bytes")
+		return nil, rpc.Errorf("builtins.ValueError", "sign takes one line of at most 1000 bytes")
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,10 +70,10 @@ func (g *guestbook) sign(c *rpc.Call) (any, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// Close has nothing to end: a guestbook works only while it is called.
+// Close does nothing: a guestbook has no goroutine and no open file between calls.
 func (g *guestbook) Close() {}
 
-// types are those that come with the package, and ours.
+// types returns the types of the package, and guestbook.
 func types() []appserver.Type {
 	return append(appserver.Builtin(), appserver.Type{Name: "guestbook", New: newGuestbook})
 }
@@ -91,7 +90,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return errors.New("see the comment at the top of main.go")
+		return errors.New("wrong usage: see the comment at the top of main.go")
 	}
 	switch command, dir, rest := args[0], args[1], args[2:]; {
 	case command == "create" && len(rest) == 1:
@@ -125,10 +124,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return service.Call(ctx, "sign", rpc.Pos(rest[0]), nil)
 		})
 	}
-	return fmt.Errorf("it makes no sense of %q", args)
+	return fmt.Errorf("wrong usage: %q", args)
 }
 
-// port returns where to listen for a location tcp:HOST:PORT.
+// port returns the endpoint to listen on for a location tcp:HOST:PORT.
 func port(location string) string {
 	return "tcp:" + location[strings.LastIndexByte(location, ':')+1:]
 }

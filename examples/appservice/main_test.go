@@ -15,7 +15,7 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// A guestbook is made, and signed by a Go client and by one in Python.
+// A Go client and a Python client sign a guestbook.
 func TestGuestbook(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,6 +69,6 @@ reactor.run()
 	}
 	book, err := os.ReadFile(filepath.Join(dir, "book"))
 	if err != nil || string(book) != "hello from Go\nhello from Python\n" {
-		t.Errorf("the book has %q, %v", book, err)
+		t.Errorf("the book contains %q, %v", book, err)
 	}
 }

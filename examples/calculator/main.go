@@ -1,12 +1,12 @@
-// Command calculator is the smallest useful server and client of package rpc.
+// Command calculator is a small server and client that use package rpc.
 //
 //	calculator serve --furlfile F [--port tcp:127.0.0.1:0]
 //	calculator call FURL METHOD JSON…
 //
-// serve offers one object and prints its FURL, which is also the permission to
-// use it; the FURL is kept in F, the key in F.pem. call calls a method and
-// prints the answer as JSON. A FURL in place of an argument passes a reference
-// to that object. Either end may as well be a Foolscap program in Python.
+// Serve offers one object and prints its FURL, which is also the permission to use the
+// object. It keeps the FURL in F and its key in F.pem. Call calls a method and prints the
+// answer as JSON. An argument that is a FURL passes a reference to its object. The other end
+// of each may be a Foolscap program in Python.
 package main
 
 import (
@@ -104,8 +104,7 @@ func serve(ctx context.Context, furlfile, port string, out io.Writer) error {
 	return nil
 }
 
-// calculator is the object that serve offers: only what stands in Map can be
-// called.
+// calculator is the object that serve offers. Peers can call only the methods in Map.
 type calculator struct {
 	rpc.Methods
 
@@ -139,11 +138,12 @@ func add(c *rpc.Call) (any, error) {
 	}
 	var x, y float64
 	if err := errors.Join(rpc.Convert(v[0], &x), rpc.Convert(v[1], &y)); err != nil {
-		return nil, rpc.Errorf("builtins.TypeError", "add() wants two numbers")
+		return nil, rpc.Errorf("builtins.TypeError", "add() takes two numbers")
 	}
 	return x + y, nil
 }
 
+// integer returns v as an integer, and false if it is not one.
 func integer(v any) (*big.Int, bool) {
 	var n *big.Int
 	return n, v != nil && rpc.Convert(v, &n) == nil
@@ -167,6 +167,7 @@ func fail(c *rpc.Call) (any, error) {
 	return nil, errors.New(text)
 }
 
+// reference returns the argument with this name, which must be a reference.
 func reference(c *rpc.Call, name string) (*rpc.Remote, error) {
 	v, err := c.Require(name)
 	if err != nil {
@@ -174,11 +175,12 @@ func reference(c *rpc.Call, name string) (*rpc.Remote, error) {
 	}
 	r, ok := v[0].(*rpc.Remote)
 	if !ok {
-		return nil, rpc.Errorf("builtins.TypeError", "%s() wants a reference", c.Method)
+		return nil, rpc.Errorf("builtins.TypeError", "%s() takes a reference", c.Method)
 	}
 	return r, nil
 }
 
+// subscribe adds an observer.
 func (c *calculator) subscribe(call *rpc.Call) (any, error) {
 	r, err := reference(call, "observer")
 	if err != nil {
@@ -211,15 +213,16 @@ func introduce(c *rpc.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Go() // other calls need not wait for this one
+	c.Go() // do not make other calls wait for this one
 	var answer any
 	err = other.Call(c.Context(), "hello", rpc.Args{}, &answer)
 	return answer, err
 }
 
-// callTime is how long the whole of a call may take.
+// callTime is the timeout of the command call.
 const callTime = 30 * time.Second
 
+// call calls a method of the object at furl and prints the answer.
 func call(ctx context.Context, furl, method string, args []string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -265,7 +268,7 @@ func call(ctx context.Context, furl, method string, args []string, out io.Writer
 	return err
 }
 
-// fromJSON reads one value; numbers without fraction stay integers.
+// fromJSON parses one value. A number without a fraction becomes an integer.
 func fromJSON(text string) (any, error) {
 	if strings.HasPrefix(text, "pb://") {
 		return text, nil
@@ -307,11 +310,11 @@ func numbers(v any) (any, error) {
 	return v, nil
 }
 
-// toJSON turns a value into what encoding/json prints: sequences become arrays,
-// bytes text if they are, references their owner's TubID.
+// toJSON returns a value for encoding/json: sequences become arrays, bytes become text if
+// they are UTF-8, and references their owner's TubID.
 func toJSON(v any, depth int) any {
 	if depth > 100 {
-		return "…" // a list may contain itself
+		return "…" // the list may contain itself
 	}
 	list := func(items []any) any {
 		out := make([]any, len(items))
@@ -347,7 +350,7 @@ func toJSON(v any, depth int) any {
 		return out
 	case float64:
 		if v != v || v-v != 0 {
-			return fmt.Sprint(v) // NaN and the infinities are no JSON
+			return fmt.Sprint(v) // JSON does not have NaN and the infinities
 		}
 		return v
 	case *banana.Copyable:

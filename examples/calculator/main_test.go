@@ -54,7 +54,7 @@ func TestCall(t *testing.T) {
 		{"add 1 2", "3\n", "", 0},
 		{"add 100000000000000000000 1", "100000000000000000001\n", "", 0},
 		{"add 0.5 1", "1.5\n", "", 0},
-		{`add 1 "x"`, "", "calculator: remote builtins.TypeError: add() wants two numbers\n", 1},
+		{`add 1 "x"`, "", "calculator: remote builtins.TypeError: add() takes two numbers\n", 1},
 		{`echo [1,2.5,"three",null,true,{"k":[]}]`, "[1,2.5,\"three\",null,true,{\"k\":[]}]\n", "", 0},
 		{`fail "on purpose"`, "", "calculator: remote builtins.Exception: on purpose\n", 1},
 		{"push 5", "0\n", "", 0},
@@ -86,8 +86,8 @@ func TestCall(t *testing.T) {
 	}
 }
 
-// TestObserver: a Go observer and a Python one hear what a Python client pushes;
-// one that is gone is dropped; and a gift is called, wherever it lives.
+// TestObserver: an observer in Go and one in Python are notified of each push, an observer
+// that has disconnected is dropped, and the server can call an object in another process.
 func TestObserver(t *testing.T) {
 	furl := startServer(t, filepath.Join(t.TempDir(), "calculator.furl"))
 	p := foolscaptest.Start(t, `
@@ -151,14 +151,13 @@ reactor.run()
 	}
 	p.Expect(t, "notified 'first'")
 
-	// A gift: the object lives in the Python process, the call is made by the
-	// server.
+	// A gift: the object is in the Python process, and the server calls it.
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{"call", furl, "introduce", theirs}, &out, &errs); code != 0 || out.String() != "\"hello from Python\"\n" {
 		t.Errorf("introduce: exit %d, %q, %q", code, out.String(), errs.String())
 	}
 	p.Kill()
-	for n = 2; n != 1; { // until the server has seen that it is gone
+	for n = 2; n != 1; { // until the server has noticed that it is gone
 		if err := calc.Call(t.Context(), "push", rpc.Pos("later"), &n); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +165,7 @@ reactor.run()
 	}
 }
 
-// TestPythonServer: call against a server in Python.
+// TestPythonServer runs call with a server in Python.
 func TestPythonServer(t *testing.T) {
 	p := foolscaptest.Start(t, `
 from twisted.internet import reactor

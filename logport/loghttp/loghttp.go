@@ -4,8 +4,8 @@
 //	mux.Handle("GET /debug/flog", loghttp.Page(lp))
 //	http.ListenAndServe(addr, loghttp.Handler(lp, mux))
 //
-// It is a package of its own because it links net/http, which a service that
-// only logs need not.
+// It is a package of its own because it links net/http, which a service that only logs
+// does not need.
 package loghttp
 
 import (
@@ -16,13 +16,14 @@ import (
 	"strings"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/pytext"
 	"github.com/flogtool/flogtool/logport"
 )
 
-// Handler returns next with a recorder around it: a panic is recorded as an
-// incident, with its stack and what was asked for, and goes on to the server.
-// [http.ErrAbortHandler] is no panic but the way to end an answer, and is let
-// through.
+// Handler returns next with a recorder around it: a panic is recorded as an incident,
+// with its stack and the request's method, path and address, and goes on to the
+// server. [http.ErrAbortHandler], which ends an answer and is not a failure, is not
+// recorded.
 func Handler(lp *logport.Logport, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -31,7 +32,7 @@ func Handler(lp *logport.Logport, next http.Handler) http.Handler {
 				return
 			}
 			if v != http.ErrAbortHandler {
-				lp.Panicked(r.Context(), v, slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				lp.RecordPanic(r.Context(), v, slog.String("method", r.Method), slog.String("path", r.URL.Path),
 					slog.String("remote", r.RemoteAddr))
 			}
 			panic(v)
@@ -70,8 +71,8 @@ type row struct {
 
 // Page returns a page of what the rings hold now, newest first. Its query is
 // level (a name or number: it and above), facility (it and its children) and q
-// (text in the event, in any case). Everything logged can be read there: mount
-// it where only those who may read it come.
+// (text in the event, in any case). The page shows everything that was logged: mount
+// it where only those who may read that can reach it.
 func Page(lp *logport.Logport) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, ok := collect(lp, r)
@@ -108,7 +109,7 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 		if e.Level() < least || !event.Match(p.Facility, e.Facility()) {
 			continue
 		}
-		if search != "" && !strings.Contains(strings.ToLower(event.Format(e)+string(e.AppendJSON(nil))), search) {
+		if search != "" && !strings.Contains(strings.ToLower(pytext.Format(e)+string(e.AppendJSON(nil))), search) {
 			continue
 		}
 		if len(matching) < maxShown {
@@ -130,7 +131,7 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 }
 
 func rowOf(e *event.Event) row {
-	r := row{Time: e.Time().Format("15:04:05.000000"), Level: e.Level(), Facility: e.Facility(), Text: event.Format(e)}
+	r := row{Time: e.Time().Format("15:04:05.000000"), Level: e.Level(), Facility: e.Facility(), Text: pytext.Format(e)}
 	var rest []byte
 	for _, f := range e.Fields {
 		switch f.Key {

@@ -20,12 +20,12 @@ const (
 )
 
 // Handler returns a handler that gives each record whose context has a span the
-// attributes trace_id and span_id, in hex, and hands it to next. They stand at
-// the record's top, also where WithGroup has opened a group.
+// attributes trace_id and span_id, in hex, and hands it to next. They are at the top
+// level of the record, also where WithGroup has opened a group.
 func Handler(next slog.Handler) slog.Handler { return &handler{next: next, build: keep} }
 
 // Attrs returns the attributes of ctx's span, for events logged by
-// [github.com/flogtool/flogtool/logport.Logport.Log]; none if there is no span.
+// [github.com/flogtool/flogtool/logport.Logport.Log]; nil if ctx has no span.
 func Attrs(ctx context.Context) []slog.Attr {
 	s := trace.SpanContextFromContext(ctx)
 	if !s.IsValid() {
@@ -34,8 +34,8 @@ func Attrs(ctx context.Context) []slog.Attr {
 	return []slog.Attr{slog.String(TraceID, s.TraceID().String()), slog.String(SpanID, s.SpanID().String())}
 }
 
-// handler adds the ids below its groups: it keeps what With gave as a function,
-// and once a group is open builds the handler anew for a record with a span.
+// handler adds the ids below its groups: it keeps what With gave as a function, and
+// once a group is open builds a new handler for each record with a span.
 type handler struct {
 	root  slog.Handler // without With; nil while no group is open
 	next  slog.Handler

@@ -10,9 +10,9 @@
 //	triggers  ──► flog.trigger.TUBID                       the event
 //	incidents ──► flog.incident.unknown.INCARNATION.NAME   a summary; the file is in the object store
 //
-// Logging is never held up: while the server is away up to 4 MiB of events wait,
-// and what does not fit is counted and told when it is back. It reconnects for
-// ever.
+// Logging never waits: while the server is away, up to 4 MiB of events are queued, and
+// what does not fit is counted and reported when it is back. The package reconnects
+// for ever.
 //
 // Spec: docs/nats.md.
 package natspub
@@ -34,7 +34,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/flogtool/flogtool/event"
-	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/incident"
 	"github.com/flogtool/flogtool/logport"
@@ -49,9 +48,9 @@ type Config struct {
 	Level  event.Level // events of this level and above; default WEIRD, as the gatherer's
 	Filter string      // and only those that match this expression; "": all of them
 
-	// JetStream has events and incidents acknowledged by a stream that takes
-	// their subjects: lost is then only what is told to be. An incident's file
-	// goes into the object store flog-incidents, which must exist.
+	// JetStream has events and incidents acknowledged by a stream that takes their
+	// subjects: then nothing is lost that is not reported. An incident's file goes
+	// into the object store flog-incidents, which must exist.
 	JetStream bool
 
 	Log *slog.Logger // default discards
@@ -77,11 +76,6 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Level = cmp.Or(cfg.Level, event.Weird)
-	if cfg.Filter != "" {
-		if _, err := filter.Compile(cfg.Filter); err != nil {
-			return nil, fmt.Errorf("natspub: %w", err)
-		}
-	}
 	p := &Publisher{lp: lp, cfg: cfg}
 	options := append([]nats.Option{
 		nats.Name("flogtool " + lp.Name()),
@@ -102,15 +96,18 @@ func Start(lp *logport.Logport, cfg Config) (*Publisher, error) {
 			return nil, fmt.Errorf("natspub: %w", err)
 		}
 	}
+	// Both watches begin here: what is logged from now on is published or counted.
+	events, err := lp.WatchEvents(wire.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter})
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("natspub: %w", err)
+	}
+	incidents := lp.WatchIncidents()
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	p.wg.Go(func() { events.Run(ctx, func(b *wire.Batch) error { return p.events(ctx, b) }) })
 	p.wg.Go(func() {
-		o := wire.SubscribeOptions{CatchUp: true, Level: cfg.Level, Filter: cfg.Filter}
-		lp.Watch(ctx, o, func(b *wire.Batch) error { return p.events(ctx, b) })
-	})
-	watch := lp.WatchIncidents()
-	p.wg.Go(func() {
-		watch.Run(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
+		incidents.Run(ctx, "", p.began, func(name string) error { return p.incident(ctx, name) })
 	})
 	return p, nil
 }

@@ -128,7 +128,7 @@ func TestPublishesEventsAndIncidents(t *testing.T) {
 }
 
 // TestServerAway: logging goes on while the server is away; when it is back, all
-// that was logged has come or is told to be lost.
+// that was logged has come or is reported lost.
 func TestServerAway(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, 0, dir)

@@ -33,8 +33,8 @@ func ParseIncidentOptions(v any) (o IncidentOptions) {
 	return o
 }
 
-// IncidentObserver is what a subscriber to incidents is told. Its functions are
-// called one after the other.
+// IncidentObserver is what a publisher calls for a subscriber to incidents, one
+// function after the other.
 type IncidentObserver struct {
 	// Began gives the trigger of a recording that begins. If it is not nil, the
 	// publisher must support the extensions.

@@ -13,7 +13,7 @@ import (
 
 // Position is a place in the events of one run of a process.
 type Position struct {
-	Incarnation string    // "" is no place
+	Incarnation string    // "" is no position
 	Next        event.Num // all events below have been accounted for
 }
 

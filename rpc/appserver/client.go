@@ -10,18 +10,21 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// maxBlock is how much of a file is sent at once; the original's server asks for
-// as much.
+// maxBlock is the maximum number of bytes sent at once. The original's server asks for as
+// many.
 const maxBlock = 1 << 20
 
-// Upload stores what in gives under name in the directory of an upload-file
-// service. progress, if not nil, is called with the bytes sent so far, one call
-// after the other. It returns when the server has the whole file.
+// Upload stores the content of in under name in the directory of an upload-file service.
+// It returns when the server has stored the whole file. progress, unless it is nil, is
+// called after each block with the number of bytes sent so far, never concurrently.
+//
+// The error is that of [rpc.Remote.Call]; what the server refuses is a
+// [*rpc.RemoteError].
 func Upload(ctx context.Context, service *rpc.Remote, name string, in io.Reader, progress func(sent int64)) error {
-	// The original's server asks for one block after the other, ours for some
-	// ahead; calls of one connection come one after the other anyway.
+	// The original's server asks for one block after the other, ours for several ahead.
+	// The calls of one connection never run concurrently.
 	var sent int64
-	var block []byte // encoded before the next call
+	var block []byte // its content is encoded before the next call
 	source := &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){
 		"read": func(c *rpc.Call) (any, error) {
 			args, err := c.Require("size")
@@ -54,21 +57,22 @@ func Upload(ctx context.Context, service *rpc.Remote, name string, in io.Reader,
 
 // An Exit is how a command ended.
 type Exit struct {
-	Code   int // unless a signal ended it
-	Signal int // 0 is none
+	Code   int // 0 if a signal ended it
+	Signal int // 0: none
 }
 
-// Execute runs the command of a run-command service and returns how it ended.
-// Its output goes to stdout and stderr as it comes; while these block, so does
-// the command. in is read if the service takes standard input, and then perhaps
-// still when Execute has returned.
+// Execute runs the command of a run-command service and returns how it ended. It writes
+// the output to stdout and stderr as it arrives; while these block, so does the command.
+// It reads in if the service takes standard input; a Read may still be in progress when
+// Execute has returned.
 //
-// The error is [rpc.ErrDeadReference] if the connection is lost before the end.
+// The error is that of [rpc.Remote.Call], [rpc.ErrDeadReference] if the connection is
+// lost before the command ends, that of writing the output, or the cause of ctx.
 func Execute(ctx context.Context, service *rpc.Remote, in io.Reader, stdout, stderr io.Writer) (Exit, error) {
 	return execute(ctx, service, "execute", nil, in, stdout, stderr)
 }
 
-// execute is Execute by a method whose arguments are args and the watcher.
+// execute is Execute for a method whose arguments are args and the watcher.
 func execute(ctx context.Context, service *rpc.Remote, method string, args []any, in io.Reader, stdout, stderr io.Writer) (Exit, error) {
 	w := &watcher{done: make(chan Exit, 1), failed: make(chan error, 1)}
 	object := &rpc.Methods{Borrow: true, Map: map[string]func(*rpc.Call) (any, error){
@@ -81,7 +85,7 @@ func execute(ctx context.Context, service *rpc.Remote, method string, args []any
 		return Exit{}, err
 	}
 	if stdin, ok := command.(*rpc.Remote); ok {
-		go feed(stdin, in) // ends with in or the connection, whichever is first noticed
+		go feed(stdin, in) // returns at the end of in or after the connection is lost
 	}
 	select {
 	case exit := <-w.done:
@@ -92,16 +96,16 @@ func execute(ctx context.Context, service *rpc.Remote, method string, args []any
 	case <-ctx.Done():
 		return Exit{}, context.Cause(ctx)
 	}
-	select { // both may have come
+	select { // both may have happened
 	case exit := <-w.done:
 		return exit, nil
 	default:
-		return Exit{}, fmt.Errorf("appserver: the command was lost: %w", service.Err())
+		return Exit{}, fmt.Errorf("appserver: the connection was lost while the command ran: %w", service.Err())
 	}
 }
 
-// feed sends standard input up to its end, or until the command takes no more or
-// the connection is lost.
+// feed sends standard input up to its end, or until the command accepts no more or the
+// connection is lost.
 func feed(stdin *rpc.Remote, in io.Reader) {
 	var sent window
 	buf := make([]byte, outputBlock)
@@ -117,7 +121,7 @@ func feed(stdin *rpc.Remote, in io.Reader) {
 	}
 }
 
-// A watcher hears of a running command. Its first end counts.
+// A watcher receives the output and the end of a command. Only the first end counts.
 type watcher struct {
 	done   chan Exit
 	failed chan error

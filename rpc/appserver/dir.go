@@ -31,7 +31,7 @@ const (
 	tacFile      = "flappserver.tac"
 )
 
-// tac lets the original's flappserver start run a directory of ours.
+// tac is the content of flappserver.tac, which the original's "flappserver start" needs.
 const tac = `# Read by the original's "flappserver start", not by ours.
 from twisted.application.service import Application
 from foolscap.appserver.server import AppServer
@@ -40,21 +40,22 @@ application = Application("flappserver")
 AppServer().setServiceParent(application)
 `
 
-// A Dir is a server's directory. Several processes may use it at once: each
-// change is made whole, one after the other.
+// A Dir is a server's directory. Several goroutines and processes may use it at once: a
+// lock orders their changes, and each change replaces services.json as a whole.
 type Dir struct {
 	path   string // absolute
 	prefix string // of the services' FURLs
 }
 
-// Options say what [Create] makes.
+// Options are the settings of a new directory.
 type Options struct {
-	Port     string      // where to listen, in Twisted's form; default tcp:3116
-	Location string      // where others find it: hints like tcp:example.org:3116; required
-	Umask    fs.FileMode // of what the services make
+	Port     string      // where to listen, as for [rpc.Tub.Listen]; default tcp:3116
+	Location string      // where clients find the server: hints such as tcp:example.org:3116; required
+	Umask    fs.FileMode // for the files that services make
 }
 
-// Create makes a server's directory, which must not exist yet, and its key.
+// Create makes a server's directory and its key, and returns the server's TubID. The error
+// wraps [fs.ErrExist] if path exists, and after an error nothing is left of the directory.
 func Create(path string, opts Options) (*Dir, rpc.TubID, error) {
 	opts.Port = cmp.Or(opts.Port, "tcp:3116")
 	if opts.Location == "" {
@@ -77,7 +78,7 @@ func Create(path string, opts Options) (*Dir, rpc.TubID, error) {
 	return d, id, err
 }
 
-// fill makes what a new directory holds.
+// fill makes the content of a new directory.
 func fill(path string, opts Options) (rpc.TubID, error) {
 	tub, err := rpc.NewTub(rpc.Config{KeyFile: filepath.Join(path, keyFile)})
 	if err != nil {
@@ -105,7 +106,7 @@ func fill(path string, opts Options) (rpc.TubID, error) {
 	return tub.ID(), d.save(map[string]entry{})
 }
 
-// OpenDir opens a server's directory.
+// OpenDir opens a server's directory, of this package or of the original.
 func OpenDir(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -121,8 +122,8 @@ func OpenDir(path string) (*Dir, error) {
 // Path returns the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
-// Umask returns the umask for what the services make; ok is false if the
-// directory says nothing about it.
+// Umask returns the umask for the files that services make. ok is false if the directory
+// does not specify one.
 func (d *Dir) Umask() (mask int, ok bool, err error) {
 	text, err := d.line(umaskFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -141,13 +142,13 @@ func (d *Dir) Umask() (mask int, ok bool, err error) {
 // An Entry is one service in a directory.
 type Entry struct {
 	FURL     rpc.FURL // its Name is the swissnum
-	Type     string
-	Args     []string
-	Comment  string
-	Relative string // the service's private directory, within the server's
+	Type     string   // the name of a [Type]
+	Args     []string // as given to Add
+	Comment  string   // for people
+	Relative string   // the service's private directory, relative to the server's
 }
 
-// entry is an Entry as it stands in services.json.
+// entry is the form of an Entry in services.json.
 type entry struct {
 	Relative string   `json:"relative_basedir"`
 	Type     string   `json:"type"`
@@ -161,7 +162,7 @@ type services struct {
 	Services map[string]entry `json:"services"`
 }
 
-// Services returns the services, by ascending swissnum.
+// Services returns the services by ascending swissnum.
 func (d *Dir) Services() ([]Entry, error) {
 	all, err := d.load()
 	if err != nil {
@@ -179,8 +180,9 @@ func (d *Dir) Services() ([]Entry, error) {
 	return entries, nil
 }
 
-// Add adds a service of one of types. Its arguments are checked by making it
-// once; on any error nothing is left of it.
+// Add adds a service of type typ, which must be the name of one of types. It checks args
+// by making the service once. A running server has the service at once. After an error
+// nothing is left of the service.
 func (d *Dir) Add(types []Type, typ string, args []string, comment string) (Entry, error) {
 	var added Entry
 	err := d.change(func(all map[string]entry) (err error) {
@@ -212,8 +214,8 @@ func (d *Dir) Add(types []Type, typ string, args []string, comment string) (Entr
 	return added, err
 }
 
-// Remove takes a service away: its FURL is worth nothing from then on, also for
-// those who are connected. Its private directory is removed if it is empty.
+// Remove removes the service with the swissnum name. From then on its FURL is not valid,
+// also for connected clients. Its private directory is removed if it is empty.
 func (d *Dir) Remove(name string) error {
 	return d.change(func(all map[string]entry) error {
 		e, ok := all[name]
@@ -221,13 +223,13 @@ func (d *Dir) Remove(name string) error {
 			return fmt.Errorf("there is no service %q", name)
 		}
 		delete(all, name)
-		_ = os.Remove(filepath.Join(d.path, filepath.FromSlash(e.Relative))) // what it kept is the user's
+		_ = os.Remove(filepath.Join(d.path, filepath.FromSlash(e.Relative))) // files that it has kept belong to the user
 		return nil
 	})
 }
 
-// Rotate gives a service a new swissnum and so a new FURL. The old one is worth
-// nothing from then on, also for those who are connected.
+// Rotate gives the service with the swissnum name a new swissnum, and so a new FURL. From
+// then on the old FURL is not valid, also for connected clients.
 func (d *Dir) Rotate(name string) (Entry, error) {
 	var rotated Entry
 	err := d.change(func(all map[string]entry) (err error) {
@@ -283,8 +285,8 @@ func (d *Dir) load() (map[string]entry, error) {
 	return s.Services, nil
 }
 
-// change edits the list of services. The lock on the directory orders the
-// changes of several processes.
+// change edits the list of services. The lock on the directory orders the changes of
+// several processes.
 func (d *Dir) change(edit func(all map[string]entry) error) error {
 	lock, err := durable.LockDirWait(d.path)
 	if err != nil {
@@ -301,7 +303,7 @@ func (d *Dir) change(edit func(all map[string]entry) error) error {
 	return d.save(all)
 }
 
-// save writes services.json as the original reads it in any locale: ASCII.
+// save writes services.json in ASCII, which the original reads in any locale.
 func (d *Dir) save(all map[string]entry) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
@@ -316,7 +318,7 @@ func (d *Dir) save(all map[string]entry) error {
 	return nil
 }
 
-// asciiJSON writes every other character of a JSON text as \uXXXX.
+// asciiJSON returns a JSON text with every character outside ASCII as \uXXXX.
 func asciiJSON(text []byte) []byte {
 	var out []byte
 	for _, r := range string(text) {
@@ -333,7 +335,7 @@ func asciiJSON(text []byte) []byte {
 	return out
 }
 
-// newServiceDir makes services/N, N one more than the highest there is.
+// newServiceDir makes services/N, where N is one more than the highest existing number.
 func (d *Dir) newServiceDir() (string, error) {
 	names, err := os.ReadDir(filepath.Join(d.path, servicesDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

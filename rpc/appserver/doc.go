@@ -1,22 +1,22 @@
-// Package appserver offers small services behind FURLs: whoever holds a
-// service's FURL can do the one thing it does, and nothing else.
+// Package appserver runs small services, each with a FURL of its own: the holder of
+// the FURL can use that service and nothing else.
 //
-// A server is a directory ([Dir]) with a key, a port and a list of services;
-// [Run] runs it. Directories made by the original's flappserver run as they
-// stand, with the same FURLs.
+// A server is a directory ([Dir]) with a key, a port and a list of services. [Create]
+// makes it, [Dir.Add] adds services, and [Run] serves it. Directories of the original's
+// flappserver work unchanged, with the same FURLs.
 //
-//	tub.pem          the key, which makes the TubID
+//	tub.pem          the key, which determines the TubID
 //	port             where to listen: tcp:3116
-//	location         where others find it: tcp:example.org:3116
-//	umask            octal, of what the services make
+//	location         where clients find the server: tcp:example.org:3116
+//	umask            octal, for the files that services make
 //	furl_prefix      pb://TUBID@LOCATION/
 //	services.json    the services, by the swissnum of their FURL
 //	services/N/      the private directory of service N
 //	flappserver.tac  lets the original run the directory
 //
-// Three types of services come with it: upload-file, with [Upload] as its client,
-// run-command, with [Execute], and git-repo, with [ConnectGit]. Another one is a
-// [Type] in [Config.Types].
+// [Builtin] returns three types of services: upload-file, whose client is [Upload],
+// run-command, whose client is [Execute], and git-repo, whose client is [ConnectGit].
+// [Config.Types] can have others. [Use] connects a client to a service.
 //
 // Spec: cli.md sections 3 and 4, foolscap-wire.md section 7, flogfile.md
 // section 9.

@@ -15,34 +15,34 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// A GitProgram is one of the two programs of git that a git-repo service runs.
+// A GitProgram is a program of git that a git-repo service runs.
 type GitProgram string
 
+// The programs.
 const (
-	GitUploadPack  GitProgram = "git-upload-pack"  // gives what is in the repository: clone, fetch
-	GitReceivePack GitProgram = "git-receive-pack" // takes what is new: push
+	GitUploadPack  GitProgram = "git-upload-pack"  // for clone and fetch
+	GitReceivePack GitProgram = "git-receive-pack" // for push
 )
 
-// maxGitProtocol is the highest version of git's protocol there is.
+// maxGitProtocol is the highest version of git's protocol.
 const maxGitProtocol = 2
 
-// ConnectGit runs program on the repository of a git-repo service and returns how
-// it ended. in, stdout and stderr are as for [Execute]; the program speaks first.
-// protocol is the version of git's protocol that is asked for, 0 to 2.
+// ConnectGit runs program on the repository of a git-repo service and returns how it
+// ended. in, stdout and stderr are as for [Execute]; the program writes first. protocol is
+// the version of git's protocol to ask for, 0 to 2.
 //
-// The error is as for Execute, and a [*rpc.RemoteError] of the type
-// builtins.PermissionError if the service is read-only and program is
-// GitReceivePack.
+// The error is as for Execute. It is a [*rpc.RemoteError] of type
+// builtins.PermissionError if the service is read-only and program is GitReceivePack.
 func ConnectGit(ctx context.Context, service *rpc.Remote, program GitProgram, protocol int, in io.Reader, stdout, stderr io.Writer) (Exit, error) {
 	return execute(ctx, service, "connect", []any{string(program), protocol}, in, stdout, stderr)
 }
 
-// gitGrace is for git to end by itself when its client has gone. At the end of its
-// input it removes what it has of a push; a signal makes it leave that to git gc.
+// gitGrace is the time for git to end by itself after its client has disconnected. At the
+// end of its input it removes an incomplete push; after a signal it leaves that to git gc.
 const gitGrace = time.Second
 
-// A gitRepo is a git-repo service: it runs git's own programs on one repository.
-// The client chooses the program and the protocol's version, and nothing else.
+// A gitRepo is a git-repo service: it runs git's own programs on one repository. The
+// client chooses the program and the version of the protocol only.
 type gitRepo struct {
 	*runner
 	readOnly bool
@@ -75,16 +75,16 @@ func newGitRepo(at Place, args []string) (Service, error) {
 		return nil, err
 	}
 	g.runner = &runner{at: at, dir: dir, acceptStdin: true, sendStdout: true, sendStderr: true, logStderr: true, grace: gitGrace}
-	g.life, g.stop = context.WithCancel(context.Background())
+	g.lifetime, g.stop = context.WithCancel(context.Background())
 	g.Methods = &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"connect": g.connect}}
 	return g, nil
 }
 
-// gitDir returns the git directory of repo, which is one or has one. A directory
-// somewhere inside a working tree is no repository.
+// gitDir returns the git directory of repo, which is a bare repository or a working tree.
+// A directory inside a working tree is not a repository.
 func gitDir(repo string) (string, error) {
 	if _, err := exec.LookPath("git"); err != nil {
-		return "", errors.New("a git-repo service needs git, which is not installed here")
+		return "", errors.New("a git-repo service needs git, which is not installed")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -98,7 +98,7 @@ func gitDir(repo string) (string, error) {
 	return "", fmt.Errorf("%q is not a git repository", repo)
 }
 
-// connect(program, protocol, watcher) starts git as execute starts a command.
+// connect(program, protocol, watcher) starts git like execute starts a command.
 func (g *gitRepo) connect(c *rpc.Call) (any, error) {
 	args, err := c.Require("program", "protocol", "watcher")
 	if err != nil {
@@ -122,13 +122,13 @@ func (g *gitRepo) connect(c *rpc.Call) (any, error) {
 	return g.start(c, args[2], argv, gitEnv(protocol))
 }
 
-// gitEnvKept are the variables of git that say where its programs and its
-// configuration are. The others may well speak of another repository: that of a
-// hook, say, which has started the server.
+// gitEnvKept are the variables that say where git's programs and its configuration are.
+// Other GIT_ variables may refer to another repository, for example if a hook has started
+// the server.
 var gitEnvKept = []string{"GIT_EXEC_PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
 
-// gitEnv returns the environment for git: the server's own, and the version of
-// the protocol.
+// gitEnv returns the environment for git: that of the server, and the version of the
+// protocol.
 func gitEnv(protocol int) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

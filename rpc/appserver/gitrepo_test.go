@@ -3,6 +3,7 @@ package appserver_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,14 +16,21 @@ import (
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-// git runs git here and returns what it printed.
+// git runs git and returns what it printed. Git's variables in the environment
+// of the test do not reach it: a hook that runs the tests has some, and they name
+// the hook's repository.
 func git(t *testing.T, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("there is no git")
+		t.Skip("git is not installed")
 	}
 	cmd := exec.CommandContext(t.Context(), "git", args...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GIT_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("git %q: %v\n%s", args, err, out)
@@ -89,7 +97,15 @@ func TestGitRepoRefuses(t *testing.T) {
 	fakeGit(t, `{ echo "$@"; env; } >>`+seen)
 	t.Setenv("GIT_DIR", "/elsewhere")
 	t.Setenv("GIT_CONFIG_PARAMETERS", "'core.pager=false'")
-	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
+	// The variables that the server passes on have a value, so that those of the
+	// test's own environment make no difference.
+	kept := map[string]string{
+		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_SYSTEM": os.DevNull,
+		"GIT_EXEC_PATH": strings.TrimSpace(git(t, "--exec-path")),
+	}
+	for name, value := range kept {
+		t.Setenv(name, value)
+	}
 	furl := add(t, d, "git-repo", repo)
 	readOnly := add(t, d, "git-repo", "--read-only", repo)
 	serve(t, d)
@@ -143,13 +159,43 @@ func TestGitRepoRefuses(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null",
-		"GIT_PROTOCOL=version=0", "GIT_PROTOCOL=version=1", "GIT_PROTOCOL=version=2",
-		"upload-pack " + repo, "upload-pack " + repo, "upload-pack " + repo,
+	var want []string
+	for protocol := range 3 {
+		want = append(want, fmt.Sprintf("GIT_PROTOCOL=version=%d", protocol), "upload-pack "+repo)
+		for name, value := range kept {
+			want = append(want, name+"="+value)
+		}
 	}
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("git was run with\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A server that a hook starts serves its own repository, not the hook's.
+func TestGitRepoInHook(t *testing.T) {
+	hook := filepath.Join(t.TempDir(), "hook")
+	git(t, "init", "-q", hook)
+	t.Setenv("GIT_DIR", filepath.Join(hook, ".git"))
+	t.Setenv("GIT_WORK_TREE", hook)
+	t.Setenv("GIT_INDEX_FILE", filepath.Join(hook, ".git", "index"))
+	t.Setenv("GIT_PREFIX", "")
+	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	t.Setenv("GIT_EXEC_PATH", strings.TrimSpace(git(t, "--exec-path")))
+
+	d, repo := newDir(t), bareRepo(t)
+	empty := strings.Repeat("0", 40)
+	tree := strings.TrimSpace(git(t, "--git-dir", repo, "hash-object", "-t", "tree", "-w", os.DevNull))
+	commit := strings.TrimSpace(git(t, "--git-dir", repo, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit-tree", "-m", "first", tree))
+	git(t, "--git-dir", repo, "update-ref", "refs/heads/served", commit, empty)
+	furl := add(t, d, "git-repo", repo)
+	serve(t, d)
+	var refs bytes.Buffer
+	if _, err := appserver.ConnectGit(t.Context(), connect(t, furl), appserver.GitUploadPack, 0, strings.NewReader("0000"), &refs, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(refs.String(), commit+" refs/heads/served") {
+		t.Errorf("the server offers %q, want refs/heads/served at %s", refs.String(), commit)
 	}
 }
 

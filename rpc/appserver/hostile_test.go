@@ -24,13 +24,13 @@ import (
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-// A yard is a server and what hostile clients would like to reach beside the
-// directory that they may write to.
+// A yard is a server, and files that hostile clients may try to reach outside of the
+// directory to which they may write.
 type yard struct {
 	dir     *appserver.Dir
 	top     string // has in, the target directory, and outside
 	target  string
-	outside map[string]string // content of the files under top, but for those in target
+	outside map[string]string // content of the files under top, except those in target
 	flat    rpc.FURL          // upload-file
 	deep    rpc.FURL          // with --allow-subdirectories
 }
@@ -59,7 +59,7 @@ func newYard(t *testing.T) *yard {
 	return y
 }
 
-// look returns what lies outside the target directory, with modes.
+// look returns the files outside the target directory, with modes.
 func (y *yard) look(t *testing.T) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
@@ -85,13 +85,13 @@ func (y *yard) look(t *testing.T) map[string]string {
 	return seen
 }
 
-// check fails unless nothing is left of an attack and the server still serves.
+// check fails if an attack has left anything, or if the server no longer works.
 func (y *yard) check(t *testing.T) {
 	t.Helper()
 	if now := y.look(t); !maps.Equal(now, y.outside) {
 		t.Errorf("outside the target directory there is now %q, and was %q", now, y.outside)
 	}
-	// A client that has gone is not there to be told when the server is done.
+	// A client that has disconnected does not learn when the server is done.
 	eventually(t, "the end of partial files and marks", func() bool { return len(y.left(t)) == 0 })
 	if err := appserver.Upload(t.Context(), connect(t, y.flat), "good", strings.NewReader("good"), nil); err != nil {
 		t.Errorf("a good upload afterwards: %v", err)
@@ -99,7 +99,7 @@ func (y *yard) check(t *testing.T) {
 	wantFile(t, y.target, "good", []byte("good"), 0o644)
 }
 
-// left returns the partial files and the marks that are there.
+// left returns the partial files and the marks.
 func (y *yard) left(t *testing.T) (names []string) {
 	t.Helper()
 	walk := func(path string, e fs.DirEntry, err error) error {
@@ -122,7 +122,7 @@ func source(f func(n int) (any, error)) *rpc.Methods {
 	return &rpc.Methods{Map: methods{"read": func(*rpc.Call) (any, error) { n++; return f(n) }}}
 }
 
-// blocks is a source of n blocks; between is called before each but the first.
+// blocks is a source of n blocks; between is called before each of them except the first.
 func blocks(n int, between func()) *rpc.Methods {
 	return source(func(i int) (any, error) {
 		if i >= n {
@@ -139,8 +139,9 @@ func putfile(t *testing.T, furl rpc.FURL, name, source any) error {
 	return connect(t, furl).Call(t.Context(), "putfile", rpc.Pos(name, source), nil)
 }
 
-// TestHostileUploads has what each upload gets that a hostile client, or a user
-// of the machine who can write to the target directory, may try. "" is stored.
+// TestHostileUploads has uploads that a hostile client, or a user of the machine who can
+// write to the target directory, may try, with their errors. "" means that the file is
+// stored.
 func TestHostileUploads(t *testing.T) {
 	y := newYard(t)
 	limited := add(t, y.dir, "upload-file", "--max-size", "3M", y.target)
@@ -179,7 +180,7 @@ func TestHostileUploads(t *testing.T) {
 		{"partial", named(y.flat, []byte("x.partial")), "InsecurePath"},
 		{"a directory's name", named(y.flat, []byte("sub")), "sub"},
 		{"a number for a name", named(y.flat, 7), "Violation"},
-		{"a link to a file outside", named(y.flat, []byte("filelink")), ""}, // takes the link's place
+		{"a link to a file outside", named(y.flat, []byte("filelink")), ""}, // replaces the link
 		{"a link to nothing outside", named(y.flat, []byte("dangling")), ""},
 
 		{"deep: parent", named(y.deep, []byte("../x")), "InsecurePath"},
@@ -205,7 +206,7 @@ func TestHostileUploads(t *testing.T) {
 				return []byte{}, nil
 			}
 			return []byte("x"), nil
-		}), "behind its end"},
+		}), "after its end"},
 
 		{"a client that goes", func(t *testing.T) error {
 			r := connect(t, y.flat)
@@ -218,7 +219,7 @@ func TestHostileUploads(t *testing.T) {
 		{"endless, until the disk is full", from(onFull, endlessly), "no space left"},
 
 		{"the directory becomes a link that leaves", func(t *testing.T) error {
-			// The file follows the directory, not the name.
+			// The file is stored in the directory, whatever its name is now.
 			return putfile(t, y.deep, []byte("moving/f"), blocks(3, sync.OnceFunc(func() {
 				must(os.Rename(in("moving"), in("moved")))
 				must(os.Symlink("../outside", in("moving")))
@@ -232,7 +233,7 @@ func TestHostileUploads(t *testing.T) {
 				must(os.Remove(in("g.partial")))
 				must(os.Symlink("../outside/victim", in("g.partial")))
 			})))
-		}, "replaced by somebody else"},
+		}, "another program has replaced"},
 		{"the target becomes a link that leaves", func(t *testing.T) error {
 			err := putfile(t, y.flat, []byte("h"), blocks(3, sync.OnceFunc(func() {
 				must(os.Rename(y.target, in("../aside")))
@@ -272,8 +273,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// Uploads at the same time do not get more than the quota together, and what is
-// removed makes room.
+// Concurrent uploads do not exceed the quota together, and removing a file makes room.
 func TestQuota(t *testing.T) {
 	const size, fit = 1 << 20, 5
 	d, target := newDir(t), t.TempDir()
@@ -297,7 +297,7 @@ func TestQuota(t *testing.T) {
 	if n := stored.Load(); n > fit {
 		t.Errorf("%d files of %d bytes were stored with a quota for %d", n, size, fit)
 	}
-	// One after the other there is room for exactly so many.
+	// There is room for exactly this many uploads, one after the other.
 	r := connect(t, furl)
 	upload := func(name string) error {
 		return appserver.Upload(t.Context(), r, name, bytes.NewReader(random(size)), nil)
@@ -323,12 +323,12 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// A source that gives nothing is given up; one that is only slow is not. The
-// clock is the bubble's.
+// An upload whose source sends nothing fails; one whose source is slow does not. The clock
+// is that of a bubble.
 func TestStallingSource(t *testing.T) {
 	place := appserver.Place{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	target := t.TempDir()
-	// What the collector finds of a Tub in a bubble it would clean up from outside.
+	// The garbage collector would run cleanups of a bubble's Tub outside of the bubble.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	synctest.Test(t, func(t *testing.T) {
 		svc, err := appserver.Builtin()[0].New(place, []string{target})
@@ -358,7 +358,7 @@ func TestStallingSource(t *testing.T) {
 		started, end := time.Now(), make(chan struct{})
 		stalls := blocks(2, func() { <-end })
 		err = r.Call(t.Context(), "putfile", rpc.Pos([]byte("stalls"), stalls), nil)
-		if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "gave nothing for 2m") || took != 2*time.Minute {
+		if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "sent nothing for 2m") || took != 2*time.Minute {
 			t.Errorf("a source that stalls: %v after %v, want an error after two minutes", err, took)
 		}
 		close(end)
@@ -367,8 +367,8 @@ func TestStallingSource(t *testing.T) {
 	wantNames(t, place.Dir)
 }
 
-// TestHostileInput: standard input without an end, sent without waiting for any
-// answer, to commands that do not read it.
+// TestHostileInput: endless standard input, sent without waiting for answers, to commands
+// that do not read it.
 func TestHostileInput(t *testing.T) {
 	t.Parallel() // it waits for pings
 	y := newYard(t)
@@ -398,7 +398,7 @@ func TestHostileInput(t *testing.T) {
 		if err := r.Call(t.Context(), "execute", rpc.Pos(watcher), &stdin); err != nil {
 			t.Fatal(err)
 		}
-		// More than the server, the sockets and the pipe take.
+		// More than the server, the sockets and the pipe can hold.
 		block := make([]byte, 128<<10)
 		for range 512 {
 			if err := stdin.Send("feed_stdin", rpc.Pos(block)); err != nil {
@@ -413,7 +413,7 @@ func TestHostileInput(t *testing.T) {
 	})
 }
 
-// A service takes so many requests at once, which may be a process each.
+// A service accepts a limited number of requests at once, since each may be a process.
 func TestTooManyRequests(t *testing.T) {
 	d := newDir(t)
 	furl := add(t, d, "run-command", "--lock", "/", "sleep", "1000")
@@ -426,7 +426,7 @@ func TestTooManyRequests(t *testing.T) {
 		}
 	}
 	err := r.Call(t.Context(), "execute", rpc.Pos(watcher), nil)
-	if err == nil || !strings.Contains(err.Error(), "1000 requests are under way") {
+	if err == nil || !strings.Contains(err.Error(), "already has 1000 requests") {
 		t.Errorf("one request too many: %v", err)
 	}
 	r.Peer().Disconnect()
@@ -438,7 +438,7 @@ func TestTooManyRequests(t *testing.T) {
 
 func none(*rpc.Call) (any, error) { return nil, nil }
 
-// waitPID returns the number that a command writes into a file.
+// waitPID returns the process ID that a command writes into a file.
 func waitPID(t *testing.T, file string) (pid int) {
 	t.Helper()
 	eventually(t, "the command's number", func() bool {
@@ -454,7 +454,7 @@ func waitGone(t *testing.T, pid int) {
 	eventually(t, "the command's end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
-// eventually waits for what another process does.
+// eventually waits until a condition holds that another process causes.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
@@ -464,7 +464,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// Two hundred clients at once are served, and leave nothing running.
+// Two hundred concurrent clients are served and leave nothing running.
 func TestManyClients(t *testing.T) {
 	const clients = 200
 	y := newYard(t)
@@ -490,7 +490,7 @@ func TestManyClients(t *testing.T) {
 				t.Errorf("upload: %v", err)
 			}
 			same := appserver.Upload(t.Context(), upload, "same", bytes.NewReader(content), nil)
-			if same != nil && !strings.Contains(same.Error(), "somebody else") {
+			if same != nil && !strings.Contains(same.Error(), "another upload of") {
 				t.Errorf("upload under the name of others: %v", same)
 			}
 			command, err := tub.Connect(t.Context(), run)
@@ -511,13 +511,13 @@ func TestManyClients(t *testing.T) {
 	}
 	wantFile(t, y.target, "same", content, 0o644)
 	eventually(t, "the end of all goroutines and files", func() bool {
-		runtime.GC() // what is left to cleanups
+		runtime.GC() // runs cleanups
 		return runtime.NumGoroutine() <= goroutines+10 && openFiles(t) <= files
 	})
 	y.check(t)
 }
 
-// openFiles returns how many files this process has open.
+// openFiles returns the number of open files of this process.
 func openFiles(t *testing.T) int {
 	t.Helper()
 	names, err := os.ReadDir("/proc/self/fd")

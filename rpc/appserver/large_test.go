@@ -17,8 +17,8 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// TestLarge sends a large file and a large standard input between the original
-// and us, both ways: with FLOG_SOAK=1 300 MB and 100 MB.
+// TestLarge sends a large file and a large standard input between the original and this
+// package, in both directions: 300 MB and 100 MB with FLOG_SOAK=1.
 func TestLarge(t *testing.T) {
 	upload, input := int64(20<<20), int64(8<<20)
 	if os.Getenv("FLOG_SOAK") != "" {
@@ -62,7 +62,7 @@ func TestLarge(t *testing.T) {
 		}
 		defer in.Close()
 		copied := filepath.Join(target, "copied")
-		out, err := os.Create(copied) // on a pipe that client loses the end
+		out, err := os.Create(copied) // that client loses the end of its output to a pipe
 		if err != nil {
 			t.Fatal(err)
 		}

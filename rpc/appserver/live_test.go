@@ -20,7 +20,7 @@ import (
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// freePort returns a port nobody listens on.
+// freePort returns a port that is free now.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,7 +31,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// newDir makes a server's directory with our own tool's function.
+// newDir makes a server's directory with Create.
 func newDir(t *testing.T) *appserver.Dir {
 	t.Helper()
 	port := freePort(t)
@@ -46,7 +46,7 @@ func newDir(t *testing.T) *appserver.Dir {
 	return d
 }
 
-// originalDir makes one with the original's tool.
+// originalDir makes a server's directory with the original's tool.
 func originalDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "fs")
@@ -146,7 +146,7 @@ func wantFile(t *testing.T, dir, name string, want []byte, mode os.FileMode) {
 	}
 }
 
-// wantNames fails unless dir has exactly the files names, so no partial ones.
+// wantNames fails unless dir has exactly the files names, and so no partial files.
 func wantNames(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -201,8 +201,8 @@ func TestOriginalClientRuns(t *testing.T) {
 		{"signal", []string{"/", "sh", "-c", "kill -9 $$"}, nil, 127, ""},
 		{"not there", []string{"/", "/nonexistent/program"}, nil, 1, ""},
 		{"stdin", []string{"--accept-stdin", "/", "sh", "-c", "cat >" + file + "; echo stored"}, big, 0, "stored\n"},
-		// The original's client ends when it hears of the command's end, with what
-		// it has not written yet: so this is less than a pipe holds.
+		// The original's client exits at the end of the command and loses output that it
+		// has not written yet: this must be less than a pipe holds.
 		{"stdin to stdout", []string{"--accept-stdin", "/", "cat"}, big[:32<<10], 0, string(big[:32<<10])},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,8 +228,8 @@ reactor.callWhenRunning(lambda: print("up", flush=True))
 reactor.run()
 `
 
-// A directory of the original is run by the original, and then by us: the same
-// FURLs, the same answers to our client.
+// A directory of the original is served by the original and then by this package: the FURLs
+// and the answers to our client are the same.
 func TestOriginalDirectory(t *testing.T) {
 	dir, target := originalDir(t), t.TempDir()
 	tool(t, 0, "flappserver", "add", dir, "upload-file", target)
@@ -286,7 +286,7 @@ func TestOriginalDirectory(t *testing.T) {
 			t.Errorf("added service: %q, %v", out.String(), err)
 		}
 	})
-	// What we wrote is read by the original.
+	// The original reads what this package has written.
 	if list := tool(t, 0, "flappserver", "list", dir); !strings.Contains(list, "echo ünïcödé") || !strings.Contains(list, "# größer") {
 		t.Errorf("the original lists our directory as\n%s", list)
 	}

@@ -10,54 +10,54 @@ import (
 )
 
 const (
-	mergeQueue    = 16               // blocks that wait for each of those who share a run
-	mergePatience = 10 * time.Second // that one of them may make the others wait in all; taste
+	mergeQueue = 16               // blocks that may wait for each client of a shared run
+	maxStall   = 10 * time.Second // for which one client may delay the others in total; a choice
 )
 
-// A party is the clients that share one run: all whose requests came while the
-// run before was going on. A client that leaves changes nothing for the others;
-// when the last has left the run ends.
+// A sharedRun is one run for several clients: all whose requests came during the run
+// before. A client that disconnects does not affect the others. The run ends when the
+// last client has disconnected.
 //
-// Each has a queue of output, and the run waits for room in every one. Who has
-// made the others wait for mergePatience in all loses its connection.
-type party struct {
-	r       *runner
-	cancel  context.CancelFunc // of the run
-	guests  []*guest           // guarded by r.mu until begin
-	present atomic.Int32       // guests that have not left
+// Each client has a queue of output, and the run waits for room in every queue. A client
+// that has delayed the others for maxStall in total loses its connection.
+type sharedRun struct {
+	r         *runner
+	cancel    context.CancelFunc // of the run
+	clients   []*sharer          // guarded by r.mu until begin
+	connected atomic.Int32       // clients whose connections have not ended
 
 	ended        bool // these three are set before the queues are closed
 	signal, code any
 }
 
-// A guest is one client in a party.
-type guest struct {
-	ctx     context.Context // its connection's
+// A sharer is one client of a shared run.
+type sharer struct {
+	ctx     context.Context // of its connection
 	watcher *rpc.Remote
 	queue   chan output  // closed at the end of the run
-	waited  atomic.Int64 // nanoseconds the run has waited for room in the queue
+	waited  atomic.Int64 // nanoseconds for which the run has waited for room in the queue
 }
 
-// output is some bytes of one of a run's streams.
+// output is a block of one stream of a run.
 type output struct {
 	stream string
 	data   []byte
 }
 
-// join lets a request take part in the next run.
+// join adds a request to the next run.
 func (r *runner) join(c *rpc.Call, watcher *rpc.Remote) {
-	g := &guest{ctx: c.Context(), watcher: watcher, queue: make(chan output, mergeQueue)}
+	g := &sharer{ctx: c.Context(), watcher: watcher, queue: make(chan output, mergeQueue)}
 	r.mu.Lock()
 	p := r.next
 	if p == nil {
-		p = &party{r: r}
+		p = &sharedRun{r: r}
 		r.next = p
 		var ctx context.Context
-		ctx, p.cancel = context.WithCancel(r.life)
+		ctx, p.cancel = context.WithCancel(r.lifetime)
 		r.runs.Go(func() { p.run(ctx) })
 	}
-	p.guests = append(p.guests, g)
-	p.present.Add(1)
+	p.clients = append(p.clients, g)
+	p.connected.Add(1)
 	r.mu.Unlock()
 
 	answered := make(chan struct{})
@@ -74,67 +74,67 @@ func (r *runner) join(c *rpc.Call, watcher *rpc.Remote) {
 	})
 }
 
-// leave is called when a guest's connection has ended.
-func (p *party) leave() {
+// leave is called when a client's connection has ended.
+func (p *sharedRun) leave() {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	if p.present.Add(-1) > 0 {
+	if p.connected.Add(-1) > 0 {
 		return
 	}
 	if p.r.next == p {
-		p.r.next = nil // whoever comes now is to have a run
+		p.r.next = nil // a later request needs a run of its own
 	}
 	p.cancel()
 }
 
-// run waits for the run before, and then is the next.
-func (p *party) run(ctx context.Context) {
+// run waits for the run before and then runs the command.
+func (p *sharedRun) run(ctx context.Context) {
 	defer p.cancel()
 	defer func() {
-		for _, g := range p.guests {
+		for _, g := range p.clients {
 			close(g.queue)
 		}
 	}()
-	(&process{runner: p.r, argv: p.r.argv, audience: p, log: p.r.at.Log}).run(ctx)
-	p.begin() // a run that was not to be is joined by nobody either
+	(&process{runner: p.r, argv: p.r.argv, observer: p, log: p.r.at.Log}).run(ctx)
+	p.begin() // also if the command did not run: nobody may join any more
 }
 
-// serve sends a guest what happens.
-func (p *party) serve(g *guest) {
+// serve sends the output and the end to a client.
+func (p *sharedRun) serve(g *sharer) {
 	sent := map[string]*window{"stdout": new(window), "stderr": new(window)}
 	for o := range g.queue {
-		_ = sent[o.stream].send(g.ctx, g.watcher, o.stream, o.data) // fails at once if it has gone
+		_ = sent[o.stream].send(g.ctx, g.watcher, o.stream, o.data) // fails at once if the client has disconnected
 	}
 	if p.ended {
 		client{g.watcher}.end(p.signal, p.code)
 	}
 }
 
-// The party as the audience of its run:
+// The shared run is the observer of its process:
 
-func (p *party) begin() {
+func (p *sharedRun) begin() {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	if p.r.next == p {
 		p.r.next = nil
-		p.r.at.Log.Info("run shared", "clients", len(p.guests))
+		p.r.at.Log.Info("run shared", "clients", len(p.clients))
 	}
 }
 
-func (p *party) stream(name string) func(context.Context, []byte) {
+func (p *sharedRun) stream(name string) func(context.Context, []byte) {
 	return func(ctx context.Context, data []byte) {
 		o := output{name, bytes.Clone(data)}
-		for _, g := range p.guests {
-			p.give(ctx, g, o)
+		for _, g := range p.clients {
+			p.enqueue(ctx, g, o)
 		}
 	}
 }
 
-func (p *party) end(signal, code any) { p.ended, p.signal, p.code = true, signal, code }
+func (p *sharedRun) end(signal, code any) { p.ended, p.signal, p.code = true, signal, code }
 
-// give puts output into a guest's queue, and ends its connection if it has had
-// its time.
-func (p *party) give(ctx context.Context, g *guest, o output) {
+// enqueue puts output into a client's queue. It ends the client's connection if the
+// client has delayed the others for too long.
+func (p *sharedRun) enqueue(ctx context.Context, g *sharer, o output) {
 	select {
 	case g.queue <- o:
 		return
@@ -144,7 +144,7 @@ func (p *party) give(ctx context.Context, g *guest, o output) {
 	}
 	start := time.Now()
 	defer func() { g.waited.Add(int64(time.Since(start))) }()
-	enough := time.NewTimer(mergePatience - time.Duration(g.waited.Load()))
+	enough := time.NewTimer(maxStall - time.Duration(g.waited.Load()))
 	defer enough.Stop()
 	for {
 		select {
@@ -155,8 +155,8 @@ func (p *party) give(ctx context.Context, g *guest, o output) {
 		case <-ctx.Done():
 			return
 		case <-enough.C:
-			if p.present.Load() > 1 { // else nobody else waits
-				p.r.at.Log.Warn("a client is too slow for those it shares a run with", "peer", g.watcher.RemoteTubID())
+			if p.connected.Load() > 1 { // otherwise it delays only itself
+				p.r.at.Log.Warn("disconnecting a client that delays the others of its run", "peer", g.watcher.RemoteTubID())
 				g.watcher.Peer().Disconnect()
 			}
 		}

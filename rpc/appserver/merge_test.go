@@ -14,17 +14,17 @@ import (
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
 
-// A sharer is a client of a run that others may share.
+// A sharer is a client of a run that other clients may share.
 type sharer struct {
 	tub  *rpc.Tub
 	lost <-chan struct{}
-	done chan string // gets all that it was told, with the end
+	done chan string // receives all output and the end
 
 	mu  sync.Mutex
 	out strings.Builder // guarded by mu
 }
 
-// share asks for a run. When it returns the server has the request.
+// share requests a run. The server has the request when it returns.
 func share(t *testing.T, furl rpc.FURL, output func(stream string, data []byte)) *sharer {
 	t.Helper()
 	tub, err := rpc.NewTub(rpc.Config{})
@@ -101,7 +101,7 @@ func (g *gate) pid(t *testing.T, n int) (pid int) {
 	return pid
 }
 
-// Requests that come while a run goes on share the next one: each hears all of it.
+// Requests that arrive during a run share the next one, and each gets all of its output.
 func TestMerge(t *testing.T) {
 	d, g := newDir(t), newGate(t)
 	furl := add(t, d, "run-command", append([]string{"--merge"}, g.command()...)...)
@@ -112,13 +112,13 @@ func TestMerge(t *testing.T) {
 	for range 5 {
 		waiting = append(waiting, share(t, furl, nil))
 	}
-	waiting[4].tub.Close() // one that goes changes nothing for the others
+	waiting[4].tub.Close() // a client that disconnects does not affect the others
 	g.open(t, "one")
 	if got, want := <-first.done, "stdout 1\nstderr one\n<nil> 3"; got != want {
 		t.Errorf("the first run: %q, want %q", got, want)
 	}
 	g.pid(t, 2)
-	waiting[3].tub.Close() // nor one that goes now
+	waiting[3].tub.Close() // also not during the run
 	late := share(t, furl, nil)
 	g.open(t, "two")
 	for i, s := range waiting[:3] {
@@ -133,7 +133,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// The last of those who share a run ends it, and who comes then has one.
+// A shared run ends when its last client disconnects, and a later request gets a run of its
+// own.
 func TestMergeAllGone(t *testing.T) {
 	d, g := newDir(t), newGate(t)
 	furl := add(t, d, "run-command", append([]string{"--merge"}, g.command()...)...)
@@ -150,10 +151,10 @@ func TestMergeAllGone(t *testing.T) {
 	}
 }
 
-// Of those who share a run one that takes no output loses its connection, and
-// the others lose nothing.
+// A client of a shared run that reads no output loses its connection, and the others lose
+// nothing.
 func TestMergeSlowClient(t *testing.T) {
-	t.Parallel() // it waits for the server's patience to end
+	t.Parallel() // it waits for maxStall
 	const size = 20 << 20
 	d, g := newDir(t), newGate(t)
 	furl := add(t, d, "run-command", "--merge", "/", "sh", "-c",

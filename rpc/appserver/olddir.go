@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// loadOld reads the layout from before services.json: each directory below
-// services/ with a file service_type is a service, and its name the swissnum.
+// loadOld reads the layout of servers without services.json: each directory below
+// services/ with a file service_type is a service, and its name is the swissnum.
 func (d *Dir) loadOld() (map[string]entry, error) {
 	all := map[string]entry{}
 	top := filepath.Join(d.path, servicesDir)
@@ -52,8 +52,8 @@ func (d *Dir) loadOld() (map[string]entry, error) {
 	return all, nil
 }
 
-// pythonStrings reads a Python literal that is a tuple or list of strings, as
-// repr wrote it: ('a', u'b\x20c', "it's").
+// pythonStrings parses a Python tuple or list of strings in the form that repr writes:
+// ('a', u'b\x20c', "it's").
 func pythonStrings(text string) ([]string, error) {
 	s := strings.TrimSpace(text)
 	if len(s) < 2 || s[0] != '(' && s[0] != '[' {
@@ -66,7 +66,7 @@ func pythonStrings(text string) ([]string, error) {
 		if s == ")" || s == "]" {
 			return out, nil
 		}
-		isText := strings.HasPrefix(s, "u") // else \xNN is a byte, not a character
+		isText := strings.HasPrefix(s, "u") // otherwise \xNN is a byte, not a character
 		s = strings.TrimLeft(s, "ub")
 		if s == "" || s[0] != '\'' && s[0] != '"' {
 			return nil, errors.New("not a Python tuple of strings")

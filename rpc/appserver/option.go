@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// An optionScanner reads the options at the front of a service's arguments; the
-// first other word, or what follows "--", ends them.
+// An optionScanner reads the options at the start of a service's arguments. The first
+// other word or "--" ends them.
 type optionScanner struct {
-	args []string // what is left
-	name string   // of the option at hand: --NAME
-	err  error    // the first
+	args []string // not yet read
+	name string   // of the current option: --NAME
+	err  error    // the first one
 
 	value    string // after = in the same word
 	hasValue bool
 }
 
-// next steps to the next option.
+// next advances to the next option and reports whether there is one.
 func (s *optionScanner) next() bool {
 	if s.err != nil || len(s.args) == 0 || !strings.HasPrefix(s.args[0], "--") {
 		return false
@@ -34,8 +34,7 @@ func (s *optionScanner) next() bool {
 	return true
 }
 
-// text returns the option's value, which is the next word unless it is given
-// with an equals sign.
+// text returns the option's value: what follows the equals sign, or else the next word.
 func (s *optionScanner) text() string {
 	if s.hasValue {
 		return s.value
@@ -54,15 +53,15 @@ func (s *optionScanner) duration() time.Duration {
 	text := s.text()
 	d, err := time.ParseDuration(text)
 	if s.err == nil && (err != nil || d <= 0) {
-		s.err = fmt.Errorf("option %s: %q is no duration like 30s or 5m", s.name, text)
+		s.err = fmt.Errorf("option %s: %q is not a duration such as 30s or 5m", s.name, text)
 	}
 	return d
 }
 
 var sizeForm = regexp.MustCompile(`^([0-9]+) ?(?:([KMGT])(?:iB)?)?$`)
 
-// size returns the option's value as a positive number of bytes: 500000, 500M or
-// 500 MiB, each unit being 1024 of the one before.
+// size returns the option's value as a positive number of bytes: 500000, 500M or 500
+// MiB. Each unit is 1024 times the one before.
 func (s *optionScanner) size() int64 {
 	text := s.text()
 	if s.err != nil {
@@ -77,7 +76,7 @@ func (s *optionScanner) size() int64 {
 			return n << shift
 		}
 	}
-	s.err = fmt.Errorf("option %s: %q is no size like 500M or 2G", s.name, text)
+	s.err = fmt.Errorf("option %s: %q is not a size such as 500M or 2G", s.name, text)
 	return 0
 }
 

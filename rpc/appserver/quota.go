@@ -9,89 +9,88 @@ import (
 	"strings"
 )
 
-// begin takes a name for an upload, until end. If the target directory is
-// limited, what it holds is counted anew: files come and go there without us.
-func (u *uploader) begin(name string) error {
+// claim reserves a name for an upload, until release. If the service has a quota it
+// counts the target directory again, since others may add and remove files.
+func (u *uploader) claim(name string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if _, taken := u.coming[name]; taken {
-		return fmt.Errorf("%q is being uploaded by somebody else", name)
+	if _, taken := u.incoming[name]; taken {
+		return fmt.Errorf("another upload of %q is in progress", name)
 	}
 	if u.quota > 0 {
 		if err := u.count(); err != nil {
-			return fmt.Errorf("the directory cannot be counted: %w", err)
+			return fmt.Errorf("the files in the directory cannot be counted: %w", err)
 		}
 	}
-	u.coming[name] = 0
+	u.incoming[name] = 0
 	return nil
 }
 
-// admit is asked before n more bytes of a file are written. All uploads together
-// are never admitted more than the quota.
+// admit counts n more bytes of a file before they are written. All uploads together
+// never exceed the quota.
 func (u *uploader) admit(name string, n int) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.coming[name] += int64(n)
-	if u.maxSize > 0 && u.coming[name] > u.maxSize {
-		return fmt.Errorf("the file has more than %d bytes, which is the most this service takes", u.maxSize)
+	u.incoming[name] += int64(n)
+	if u.maxSize > 0 && u.incoming[name] > u.maxSize {
+		return fmt.Errorf("the file has more than %d bytes, the limit of this service", u.maxSize)
 	}
-	all := u.there
-	for _, bytes := range u.coming {
+	all := u.stored
+	for _, bytes := range u.incoming {
 		all += bytes
 	}
 	if u.quota > 0 && all > u.quota {
-		return fmt.Errorf("the files of this service would have more than %d bytes, which is its quota", u.quota)
+		return fmt.Errorf("the files of this service would exceed its quota of %d bytes", u.quota)
 	}
 	return nil
 }
 
-// arrive renames a file that is whole. A count sees it as it was or as it is,
-// and never twice.
-func (u *uploader) arrive(name string, rename func() error) error {
+// commit renames a complete file. A count never includes the file under both names.
+func (u *uploader) commit(name string, rename func() error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if err := rename(); err != nil {
 		return err
 	}
-	u.there += u.coming[name]
-	u.coming[name] = 0
+	u.stored += u.incoming[name]
+	u.incoming[name] = 0
 	return nil
 }
 
-// end gives the name of an upload back.
-func (u *uploader) end(name string) {
+// release ends the upload of a name.
+func (u *uploader) release(name string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.coming, name)
+	delete(u.incoming, name)
 }
 
-// count sets there. mu is held.
+// count sets u.stored. mu is held.
 func (u *uploader) count() error {
-	u.there = 0
+	u.stored = 0
 	return fs.WalkDir(os.DirFS(u.target), ".", func(name string, entry fs.DirEntry, err error) error {
 		upload, unfinished := strings.CutSuffix(name, partial)
-		_, counted := u.coming[upload]
+		_, counted := u.incoming[upload]
 		if err == nil && entry.Type().IsRegular() && !(unfinished && counted) {
 			var info fs.FileInfo
 			if info, err = entry.Info(); err == nil {
-				u.there += info.Size()
+				u.stored += info.Size()
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it has gone meanwhile
+			return nil // it was removed in the meantime
 		}
 		return err
 	})
 }
 
-// allowed writes what the limits of a service allow of one file.
-type allowed struct {
+// limitedWriter writes one file within the limits of a service.
+type limitedWriter struct {
 	u    *uploader
 	name string
 	w    io.Writer
 }
 
-func (a allowed) Write(block []byte) (int, error) {
+func (a limitedWriter) Write(block []byte) (int, error) {
 	if err := a.u.admit(a.name, len(block)); err != nil {
 		return 0, err
 	}

@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	outputBlock = 128 << 10       // bytes of output sent at once, at most
+	outputBlock = 128 << 10       // bytes of output sent at once at most
 	killDelay   = 5 * time.Second // from SIGTERM to SIGKILL
 )
 
-// A runner is a run-command service: it runs one command in one directory. The
-// client gives standard input, if the service takes it, and nothing else.
+// A runner is a run-command service: it runs one command in one directory. The client
+// provides standard input, if the service takes it, and nothing else.
 //
-// Each run is a process group, which ends with the client's connection.
+// Each run is a process group, which is ended with the client's connection.
 type runner struct {
 	*rpc.Methods
 	at   Place
@@ -33,18 +33,18 @@ type runner struct {
 
 	acceptStdin, sendStdout, sendStderr bool
 	logStdin, logStdout, logStderr      bool
-	timeout                             time.Duration // of one run; 0 is none
-	grace                               time.Duration // for a run to end by the end of its input, before SIGTERM
-	turn                                chan struct{} // with --lock, holds the one that runs
-	merge                               bool          // requests that wait share the next run
+	timeout                             time.Duration // of one run; 0: none
+	grace                               time.Duration // between the end of input and SIGTERM
+	turn                                chan struct{} // with --lock: holds a token while a run goes on; otherwise nil
+	merge                               bool          // waiting requests share the next run
 
-	stop context.CancelFunc
-	life context.Context // ends with Close; calls join it with their own
-	runs sync.WaitGroup
+	stop     context.CancelFunc
+	lifetime context.Context // ends with Close
+	runs     sync.WaitGroup
 
 	mu       sync.Mutex
-	requests int    // guarded by mu; under way
-	next     *party // guarded by mu; who shares the next run; nil if nobody waits
+	requests int        // guarded by mu; running or waiting
+	next     *sharedRun // guarded by mu; the next shared run; nil if no request waits
 }
 
 // newRunner makes a service from [options] DIR COMMAND...
@@ -79,7 +79,7 @@ func newRunner(at Place, args []string) (Service, error) {
 		return nil, opts.err
 	}
 	if r.merge && r.acceptStdin {
-		return nil, errors.New("--merge and --accept-stdin: clients that share a run cannot each give its input")
+		return nil, errors.New("--merge cannot be combined with --accept-stdin: a shared run has no input")
 	}
 	if len(opts.args) < 2 {
 		return nil, errors.New("wrong number of arguments: run-command takes a directory and a command")
@@ -88,7 +88,7 @@ func newRunner(at Place, args []string) (Service, error) {
 	if !filepath.IsAbs(r.dir) {
 		r.dir = filepath.Join(at.Base, r.dir)
 	}
-	r.life, r.stop = context.WithCancel(context.Background())
+	r.lifetime, r.stop = context.WithCancel(context.Background())
 	r.Methods = &rpc.Methods{Map: map[string]func(*rpc.Call) (any, error){"execute": r.execute}}
 	return r, nil
 }
@@ -108,9 +108,9 @@ func (r *runner) execute(c *rpc.Call) (any, error) {
 	return r.start(c, args[0], r.argv, nil)
 }
 
-// start starts a run of argv and answers at once: with None, or with an object
-// that takes standard input. The watcher hears of output and end. env nil is the
-// server's own environment.
+// start starts a run of argv and answers at once, with None or with an object that takes
+// standard input. The watcher receives the output and the end. If env is nil the command
+// has the server's environment.
 func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any, err error) {
 	w, ok := watcher.(*rpc.Remote)
 	if !ok {
@@ -123,7 +123,7 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 		r.join(c, w)
 		return nil, nil
 	}
-	p := &process{runner: r, argv: argv, env: env, audience: client{w}, log: r.at.Log.With("peer", c.Peer().TubID())}
+	p := &process{runner: r, argv: argv, env: env, observer: client{w}, log: r.at.Log.With("peer", c.Peer().TubID())}
 	if r.acceptStdin {
 		if p.stdin, p.feed, err = os.Pipe(); err != nil {
 			r.leave()
@@ -135,7 +135,7 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 		}}
 	}
 	ctx, cancel := context.WithCancel(c.Context())
-	unlink := context.AfterFunc(r.life, cancel)
+	unlink := context.AfterFunc(r.lifetime, cancel)
 	answered := make(chan struct{})
 	c.Then(func() { close(answered) })
 	r.runs.Go(func() {
@@ -143,7 +143,7 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 		defer unlink()
 		defer cancel()
 		select {
-		case <-answered: // what we send must not arrive before the answer
+		case <-answered: // output must not arrive before the answer
 		case <-ctx.Done():
 		}
 		p.run(ctx)
@@ -151,16 +151,16 @@ func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any
 	return answer, nil
 }
 
-// maxRequests bounds the runs of one service that go on or wait, each of which
-// may be a process. It is taste.
+// maxRequests bounds the running and waiting requests of one service, each of which may
+// be a process. It is a choice.
 const maxRequests = 1000
 
-// enter admits a request, until leave.
+// enter counts a request, until leave.
 func (r *runner) enter() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.requests == maxRequests {
-		return fmt.Errorf("%d requests are under way already", maxRequests)
+		return fmt.Errorf("the service already has %d requests", maxRequests)
 	}
 	r.requests++
 	return nil
@@ -172,19 +172,18 @@ func (r *runner) leave() {
 	r.requests--
 }
 
-// An audience hears of a run: one client, or all that share it.
-type audience interface {
+// An observer receives what happens in a run: one client, or all clients of a shared run.
+type observer interface {
 	begin() // the run is about to start
 
-	// stream returns what takes the next bytes of stdout or stderr, which it
-	// does not keep. It waits while the audience is slow, but not when ctx is
-	// done.
+	// stream returns a function that takes the next bytes of stdout or stderr and does
+	// not keep them. It blocks while the clients are slow, until ctx is done.
 	stream(name string) func(ctx context.Context, data []byte)
 
-	end(signal, code any) // one of them is nil
+	end(signal, code any) // one of the two is nil
 }
 
-// A client is an audience of one.
+// A client is the observer for a single client.
 type client struct{ watcher *rpc.Remote }
 
 func (client) begin() {}
@@ -195,20 +194,20 @@ func (c client) stream(name string) func(context.Context, []byte) {
 }
 
 func (c client) end(signal, code any) {
-	_ = c.watcher.Send("done", rpc.Pos(signal, code)) // it may have gone
+	_ = c.watcher.Send("done", rpc.Pos(signal, code)) // it may have disconnected
 }
 
 // A process is one run of a runner's command.
 type process struct {
 	*runner
 	argv, env []string
-	audience  audience
+	observer  observer
 	log       *slog.Logger
-	stdin     *os.File // the command's end; nil if it gets none
-	feed      *os.File // our end
+	stdin     *os.File // the command's end of a pipe; nil without standard input
+	feed      *os.File // the other end
 }
 
-// feedStdin(data) waits while the command does not read: so does the client.
+// feedStdin(data) blocks while the command does not read, and so does the client.
 func (p *process) feedStdin(c *rpc.Call) (any, error) {
 	args, err := c.Require("data")
 	if err != nil {
@@ -221,7 +220,7 @@ func (p *process) feedStdin(c *rpc.Call) (any, error) {
 	if p.logStdin {
 		p.log.Info("stdin", "data", string(data))
 	}
-	_, _ = p.feed.Write(data) // fails if the command has ended or reads no more, as is its right
+	_, _ = p.feed.Write(data) // fails if the command has ended or has closed its input
 	return nil, nil
 }
 
@@ -233,13 +232,13 @@ func (p *process) closeStdin(*rpc.Call) (any, error) {
 	return nil, nil
 }
 
-// run runs the command until it and its output have ended. When ctx is done
-// before, it ends the process group.
+// run runs the command until the command and its output have ended. If ctx is done before
+// that, it ends the process group.
 func (p *process) run(ctx context.Context) {
 	if p.feed != nil {
 		defer p.feed.Close()
 		defer p.stdin.Close()
-		// A feedStdin that waits for the command must not outlive the run.
+		// A feedStdin that is blocked must not outlive the run.
 		defer context.AfterFunc(ctx, func() { p.feed.Close() })()
 	}
 	if p.turn != nil {
@@ -258,12 +257,12 @@ func (p *process) run(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	p.audience.begin()
-	p.audience.end(p.command(ctx))
+	p.observer.begin()
+	p.observer.end(p.command(ctx))
 }
 
-// command starts the command and returns how it ended: a signal or an exit code,
-// the other being nil.
+// command starts the command and returns how it ended: with a signal or an exit code. The
+// other one is nil.
 func (p *process) command(ctx context.Context) (signal, code any) {
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Dir, cmd.Env = p.dir, p.env
@@ -284,7 +283,7 @@ func (p *process) command(ctx context.Context) (signal, code any) {
 	}
 	p.log.Warn("command not started", "dir", p.dir, "argv", p.argv, "err", err)
 	if p.sendStderr {
-		p.audience.stream("stderr")(ctx, fmt.Appendf(nil, "the command cannot be started: %v\n", err))
+		p.observer.stream("stderr")(ctx, fmt.Appendf(nil, "the command cannot be started: %v\n", err))
 	}
 	return nil, 1
 }
@@ -293,7 +292,7 @@ func (p *process) command(ctx context.Context) (signal, code any) {
 func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.Reader) (signal, code any) {
 	p.log.Info("command started", "dir", p.dir, "argv", p.argv)
 	if p.stdin != nil {
-		p.stdin.Close() // now it is the command's alone, and writing to it fails when that is gone
+		p.stdin.Close() // writing to the pipe must fail when the command has ended
 	}
 	group := -cmd.Process.Pid
 	ended := make(chan struct{})
@@ -317,8 +316,8 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 			_ = syscall.Kill(group, syscall.SIGKILL)
 		}
 	})
-	// The output is read to its end before Wait: until then the process, though
-	// dead, keeps its number, so that the killer hits nobody else.
+	// Wait is called after the end of the output: until then an ended process keeps its
+	// ID, so that the killer cannot hit another one.
 	var outputs sync.WaitGroup
 	outputs.Go(func() { p.copyOutput(ctx, "stdout", stdout, p.sendStdout, p.logStdout) })
 	outputs.Go(func() { p.copyOutput(ctx, "stderr", stderr, p.sendStderr, p.logStderr) })
@@ -333,18 +332,18 @@ func (p *process) follow(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.R
 	case ok && status.Exited():
 		code = status.ExitStatus()
 	default:
-		p.log.Warn("command lost", "err", err)
+		p.log.Warn("exit status unknown", "err", err)
 		code = 1
 	}
 	p.log.Info("process ended", "signal", signal, "rc", code)
 	return signal, code
 }
 
-// copyOutput reads one stream of the command to its end. Sending waits while the
-// client is slow, and so does the command, until ctx is done. A client that has
-// gone is no reason to stop reading: the command must be able to end.
+// copyOutput reads one stream of the command to its end. Sending blocks while the client
+// is slow, and so does the command, until ctx is done. It continues to read after the
+// client has disconnected, so that the command can end.
 func (p *process) copyOutput(ctx context.Context, name string, from io.Reader, send, log bool) {
-	tell := p.audience.stream(name)
+	sendTo := p.observer.stream(name)
 	buf := make([]byte, outputBlock)
 	for {
 		n, err := from.Read(buf)
@@ -353,7 +352,7 @@ func (p *process) copyOutput(ctx context.Context, name string, from io.Reader, s
 				p.log.Info(name, "sent", send, "data", string(buf[:n]))
 			}
 			if send {
-				tell(ctx, buf[:n])
+				sendTo(ctx, buf[:n])
 			}
 		}
 		if err != nil {

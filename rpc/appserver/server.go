@@ -24,13 +24,14 @@ type Config struct {
 	Ready func()       // called when clients can connect; may be nil
 }
 
-// Run serves a directory until ctx is done, and then ends all its services.
-// Services that are added, removed or given new FURLs meanwhile are so at once.
+// Run serves a directory until ctx is done, then closes all services and returns nil.
+// Changes of the directory (services added, removed, or with a new FURL) take effect at
+// once. The error says why the server cannot start.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Types == nil {
 		cfg.Types = Builtin()
 	}
-	s := &server{dir: cfg.Dir, types: cfg.Types, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), offers: map[string]*offer{}}
+	s := &server{dir: cfg.Dir, types: cfg.Types, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), objects: map[string]*object{}}
 	defer s.close()
 	port, err := s.dir.line(portFile)
 	if err != nil {
@@ -41,7 +42,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("appserver: %w", err)
 	}
 	if location == "" {
-		return fmt.Errorf("appserver: %s is empty: write into it where others find this server, like tcp:example.org:3116",
+		return fmt.Errorf("appserver: %s is empty: it must say where clients find this server, such as tcp:example.org:3116",
 			filepath.Join(s.dir.path, locationFile))
 	}
 	if err := s.start(); err != nil {
@@ -51,10 +52,10 @@ func Run(ctx context.Context, cfg Config) error {
 		KeyFile: filepath.Join(s.dir.path, keyFile),
 		Lookup:  s.lookup,
 		Limits:  rpc.Limits{Token: 16 << 20, Message: 32 << 20, Values: 1 << 16, Depth: 32, Queue: 8 << 20, Calls: 64},
-		// A client that has gone while its command takes no more input is not
-		// heard to go: it is found out by a ping that fails.
+		// While a command reads no input, its client's connection is not read either, so
+		// only an unanswered ping shows that the client is lost.
 		KeepaliveTimeout:  15 * time.Second,
-		DisconnectTimeout: giveUp,
+		DisconnectTimeout: silenceTimeout,
 		Log:               s.log,
 	})
 	if err != nil {
@@ -84,14 +85,14 @@ type server struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	offers  map[string]*offer // guarded by mu; by swissnum; made when first asked for
-	retired []Service         // guarded by mu; what edited services were before
-	stamp   fs.FileInfo       // guarded by mu; of services.json when listed was read
-	listed  map[string]entry  // guarded by mu
+	objects map[string]*object // guarded by mu; by swissnum; made at the first request
+	retired []Service          // guarded by mu; services whose entries were edited
+	stamp   fs.FileInfo        // guarded by mu; of services.json when listed was read
+	listed  map[string]entry   // guarded by mu
 }
 
-// start lets each service that has something to do at start do it. One that
-// cannot be made costs the others nothing.
+// start calls Start of each service that has it. A service that cannot be made does not
+// affect the others.
 func (s *server) start() error {
 	all, err := s.dir.load()
 	if err != nil {
@@ -101,59 +102,59 @@ func (s *server) start() error {
 		log := s.log.With("service", e.Relative)
 		o, err := s.find(name)
 		if err != nil {
-			log.Warn("service cannot be offered", "err", err)
+			log.Warn("service not available", "err", err)
 			continue
 		}
 		if st, ok := o.svc.(Starter); ok {
 			if err := st.Start(); err != nil {
-				log.Warn("service did not start cleanly", "err", err)
+				log.Warn("service start failed", "err", err)
 			}
 		}
 	}
 	return nil
 }
 
-// lookup is the Tub's way to a service.
+// lookup is the Lookup of the Tub.
 func (s *server) lookup(name string, p rpc.Peer) rpc.Object {
 	o, err := s.find(name)
 	if err != nil {
-		s.log.Warn("service cannot be offered", "peer", p.TubID(), "err", err)
+		s.log.Warn("service not available", "peer", p.TubID(), "err", err)
 		return nil
 	}
 	return o
 }
 
-var errNoService = errors.New("there is no such service")
+var errNoService = errors.New("no such service")
 
-// find returns the service of a swissnum as the directory has it now.
-func (s *server) find(name string) (*offer, error) {
+// find returns the object for a swissnum, as the directory lists it now.
+func (s *server) find(name string) (*object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.refresh(); err != nil {
 		return nil, err
 	}
 	e, ok := s.listed[name]
-	o := s.offers[name]
+	o := s.objects[name]
 	if o != nil && ok && reflect.DeepEqual(o.entry, e) {
 		return o, nil
 	}
 	if !ok {
 		return nil, errNoService
 	}
-	if o != nil { // edited: calls that run go on, new ones go to the new one
+	if o != nil { // the entry was edited: running calls continue, new ones use the new service
 		s.retired = append(s.retired, o.svc)
 	}
 	svc, err := makeService(s.types, s.dir.place(e, s.log.With("service", e.Relative)), e.Type, e.Args)
 	if err != nil {
 		return nil, err
 	}
-	o = &offer{server: s, name: name, entry: e, svc: svc}
-	s.offers[name] = o
+	o = &object{server: s, name: name, entry: e, svc: svc}
+	s.objects[name] = o
 	return o, nil
 }
 
-// refresh reads the list of services if it has changed. Every change is a new
-// file, so that its inode or time differs.
+// refresh reads the list of services if it has changed. Every change makes a new file,
+// whose inode or time differs. mu is held.
 func (s *server) refresh() error {
 	now, err := os.Stat(filepath.Join(s.dir.path, servicesFile))
 	if err == nil && s.stamp != nil && os.SameFile(now, s.stamp) && now.ModTime().Equal(s.stamp.ModTime()) && now.Size() == s.stamp.Size() {
@@ -167,11 +168,11 @@ func (s *server) refresh() error {
 	return nil
 }
 
-// close ends all services. The Tub is closed before, so that no call comes.
+// close closes all services. The Tub is already closed, so no call follows.
 func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.offers {
+	for _, o := range s.objects {
 		o.svc.Close()
 	}
 	for _, svc := range s.retired {
@@ -179,18 +180,18 @@ func (s *server) close() {
 	}
 }
 
-// An offer is a service as peers hold it: each call asks again whether the
-// directory still has it, so that removing it works on those connected too.
-type offer struct {
+// An object is a service as its clients see it. Each call checks whether the directory
+// still lists the service, so that removing it also affects connected clients.
+type object struct {
 	server *server
 	name   string
 	entry  entry
 	svc    Service
 }
 
-func (o *offer) Interface() string { return o.svc.Interface() }
+func (o *object) Interface() string { return o.svc.Interface() }
 
-func (o *offer) Invoke(c *rpc.Call) (any, error) {
+func (o *object) Invoke(c *rpc.Call) (any, error) {
 	if now, err := o.server.find(o.name); err != nil || now != o {
 		return nil, errNoService
 	}

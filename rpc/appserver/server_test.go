@@ -52,7 +52,7 @@ func TestUploadRefuses(t *testing.T) {
 	wantFile(t, target, "a/b/c", []byte("x"), 0o644)
 }
 
-// A planted link under the partial file's name is replaced, not followed.
+// A link under the name of the partial file is replaced, not followed.
 func TestUploadFollowsNoLink(t *testing.T) {
 	d, target, victim := newDir(t), t.TempDir(), filepath.Join(t.TempDir(), "victim")
 	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
@@ -93,7 +93,7 @@ func TestBrokenUpload(t *testing.T) {
 	}
 	wantNames(t, target)
 
-	// A server that is stopped while a source stalls leaves nothing either.
+	// A server that is stopped during an upload leaves nothing either.
 	stalled, resume := make(chan struct{}), make(chan struct{})
 	read := func(*rpc.Call) (any, error) {
 		close(stalled)
@@ -112,7 +112,7 @@ func TestBrokenUpload(t *testing.T) {
 	wantNames(t, target)
 }
 
-// What a killed server left is removed at the next start, and nothing else.
+// The next start removes the files of a killed server, and nothing else.
 func TestStartRemovesLeftPartials(t *testing.T) {
 	d, target := newDir(t), t.TempDir()
 	add(t, d, "upload-file", target)
@@ -136,7 +136,7 @@ func TestStartRemovesLeftPartials(t *testing.T) {
 	wantNames(t, private)
 }
 
-// Who is connected loses a service that is removed or given a new FURL.
+// A connected client loses a service that is removed or gets a new FURL.
 func TestRemoveAndRotate(t *testing.T) {
 	d := newDir(t)
 	furl := add(t, d, "run-command", "/", "true")
@@ -166,7 +166,7 @@ func TestRemoveAndRotate(t *testing.T) {
 	}
 }
 
-// The client gone, the command and its children are ended.
+// When the client disconnects, the command and its children are ended.
 func TestClientGoneEndsCommand(t *testing.T) {
 	d := newDir(t)
 	furl := add(t, d, "run-command", "--lock", "/", "sh", "-c", "echo started; sleep 1000 & wait")
@@ -189,7 +189,7 @@ func TestClientGoneEndsCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	tub.Close()
-	// With --lock a second run starts only when the first has ended, sleep too.
+	// With --lock a second run starts only after the first has ended with its children.
 	second, in2 := io.Pipe()
 	r2 := connect(t, furl)
 	go func() { _, _ = appserver.Execute(ctx, r2, nil, in2, io.Discard) }()
@@ -198,8 +198,8 @@ func TestClientGoneEndsCommand(t *testing.T) {
 	}
 }
 
-// TestFastInput: more standard input than any queue holds, from memory, through a
-// command that cannot keep up with it.
+// TestFastInput: more standard input than all queues hold, from memory, through a command
+// that is slower.
 func TestFastInput(t *testing.T) {
 	const size = 120 << 20
 	d := newDir(t)
@@ -250,7 +250,7 @@ func TestAddRefuses(t *testing.T) {
 	wantNames(t, filepath.Join(d.Path(), "services"))
 }
 
-// The layout from before services.json.
+// The layout of servers without services.json.
 func TestOldLayout(t *testing.T) {
 	d := newDir(t)
 	dir := d.Path()

@@ -7,41 +7,43 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// A Type makes services of one kind. examples/appservice has a whole server with
-// one of its own.
+// A Type makes services of one kind. examples/appservice is a server with a type of its
+// own.
 type Type struct {
 	Name string // "upload-file"
 
-	// New makes a service from the arguments it was added with. It is called
-	// when a service is added, only to check the arguments, and when it is first
-	// asked for in a running server; so it must do nothing that lasts.
+	// New makes a service from the arguments with which it was added. It is called to
+	// check the arguments when a service is added, and when a client first asks a
+	// running server for the service. It must not change anything outside the service.
 	New func(at Place, args []string) (Service, error)
 }
 
-// A Service is what the holder of one FURL can call. The ordinary way to make
-// one is to embed a *[rpc.Methods].
+// A Service is the object behind one FURL. The ordinary implementation embeds a
+// *[rpc.Methods].
 type Service interface {
 	rpc.Object
 
-	// Close ends what the service runs and waits for it. No call comes after.
+	// Close ends what the service runs and waits for it. No call follows.
 	Close()
 }
 
-// A Starter is a Service that has something to do when its server starts,
-// before anyone can connect, such as removing what an earlier run left.
+// A Starter is a Service that has work to do when its server starts, before clients can
+// connect, such as removing what an earlier run has left.
 type Starter interface {
 	Service
+
+	// Start does the work. The server logs the error and continues.
 	Start() error
 }
 
-// A Place is where a service lives.
+// A Place is what a service knows of its server.
 type Place struct {
-	Base string       // relative paths in arguments are relative to it; absolute
-	Dir  string       // private to the service; absolute
+	Base string       // the server's directory, to which paths in arguments are relative; absolute
+	Dir  string       // the private directory of the service; absolute
 	Log  *slog.Logger // the server's log; never nil
 }
 
-// Builtin returns the types that come with this package.
+// Builtin returns the types of this package: upload-file, run-command and git-repo.
 func Builtin() []Type {
 	return []Type{
 		{Name: "upload-file", New: newUploader},

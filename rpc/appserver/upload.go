@@ -21,35 +21,34 @@ import (
 )
 
 const (
-	blockSize    = 256 << 10       // bytes asked for at once: what an answer reads into memory given to it
-	blocksAhead  = 8               // blocks asked for before the first has come; measured: more brings nothing
-	stallTimeout = 2 * time.Minute // without a block after which an upload is given up
-	partial      = ".partial"      // ends the name of a file that is not whole yet
-	markPrefix   = "upload-"       // begins the names of the marks in the private directory
+	blockSize    = 256 << 10       // bytes of one request; the largest answer that rpc reads into given memory
+	blocksAhead  = 8               // unanswered requests; measured: more are not faster
+	stallTimeout = 2 * time.Minute // without a block, after which an upload fails
+	partial      = ".partial"      // suffix of the name of an incomplete file
+	markPrefix   = "upload-"       // prefix of the names of the marks in the private directory
 )
 
 // An uploader is an upload-file service: it stores files in one directory.
 //
-// A file is written to NAME.partial, synced, and renamed. While it is being
-// written, a mark in the service's private directory holds the name of the
-// partial file, so that the next start removes what a killed server left and
-// nothing else.
+// It writes a file to NAME.partial, syncs it, and renames it. While the file is
+// incomplete, a mark in the service's private directory holds its name, so that the
+// next start removes exactly the files that a killed server has left.
 type uploader struct {
 	*rpc.Methods
 	at             Place
 	target         string
 	mode           fs.FileMode
 	subdirectories bool
-	maxSize, quota int64 // bytes of one file, and of all in the target directory; 0 is no limit
+	maxSize, quota int64 // bytes of one file, and of all in the target directory; 0: no limit
 
-	mu     sync.Mutex
-	coming map[string]int64 // guarded by mu; by name, the bytes that came of each file being uploaded
-	there  int64            // guarded by mu; bytes of all other files, when they were last counted
+	mu       sync.Mutex
+	incoming map[string]int64 // guarded by mu; by name, the bytes received of each file being uploaded
+	stored   int64            // guarded by mu; bytes of all other files at the last count
 }
 
 // newUploader makes a service from [options] DIR.
 func newUploader(at Place, args []string) (Service, error) {
-	u := &uploader{at: at, mode: 0o644, coming: map[string]int64{}}
+	u := &uploader{at: at, mode: 0o644, incoming: map[string]int64{}}
 	opts := &optionScanner{args: args}
 	for opts.next() {
 		switch opts.name {
@@ -105,7 +104,7 @@ func parseMode(text string) (fs.FileMode, error) {
 // Close does nothing: an upload ends with its client's connection.
 func (u *uploader) Close() {}
 
-// Start removes the partial files that a killed server left.
+// Start removes the partial files that a killed server has left.
 func (u *uploader) Start() error {
 	marks, err := filepath.Glob(filepath.Join(u.at.Dir, markPrefix+"*"))
 	if err != nil || len(marks) == 0 {
@@ -123,12 +122,12 @@ func (u *uploader) Start() error {
 			errs = append(errs, err)
 			continue
 		}
-		if strings.HasSuffix(string(name), partial) { // else killed before the name was in it
+		if strings.HasSuffix(string(name), partial) { // otherwise it was killed before it wrote the name
 			if err := root.Remove(string(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 				continue
 			}
-			u.at.Log.Info("removed what a broken upload left", "file", string(name))
+			u.at.Log.Info("removed the file of a broken upload", "file", string(name))
 		}
 		errs = append(errs, os.Remove(mark))
 	}
@@ -139,26 +138,26 @@ func insecure(name string, why string) error {
 	if len(name) > 100 {
 		name = name[:100] + "…"
 	}
-	return rpc.Errorf("twisted.python.filepath.InsecurePath", "%q is no name for an upload: %s", name, why)
+	return rpc.Errorf("twisted.python.filepath.InsecurePath", "%q is not a valid name for an upload: %s", name, why)
 }
 
-// check refuses names that are not those of a file in the target directory. What
-// symbolic links there do is os.Root's business.
+// check refuses names that are not the name of a file in the target directory. os.Root
+// refuses symbolic links that lead out of it.
 func (u *uploader) check(name string) error {
 	switch {
 	case strings.ContainsRune(name, 0):
-		return insecure(name, "it has a NUL")
+		return insecure(name, "it contains a NUL")
 	case len(name) > 4000:
 		return insecure(name, "it is too long")
 	case strings.HasSuffix(name, partial):
-		return insecure(name, "files that are not whole yet end so")
+		return insecure(name, "incomplete files have this suffix")
 	case strings.Contains(name, "/") && !u.subdirectories:
-		return insecure(name, "this service has no subdirectories")
+		return insecure(name, "this service does not allow subdirectories")
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		switch {
 		case part == "" || part == "." || part == "..":
-			return insecure(name, "a part of it names no file")
+			return insecure(name, "part of it is not a file name")
 		case len(part)+len(partial) > 255: // NAME_MAX of Linux
 			return insecure(name, "it is too long")
 		}
@@ -166,7 +165,7 @@ func (u *uploader) check(name string) error {
 	return nil
 }
 
-// putfile(name, source) stores what source.read gives under name.
+// putfile(name, source) stores what source.read returns under name.
 func (u *uploader) putfile(c *rpc.Call) (any, error) {
 	args, err := c.Require("name", "source")
 	if err != nil {
@@ -187,11 +186,11 @@ func (u *uploader) putfile(c *rpc.Call) (any, error) {
 		log.Warn("upload refused", "err", err)
 		return nil, err
 	}
-	if err := u.begin(name); err != nil {
+	if err := u.claim(name); err != nil {
 		log.Warn("upload refused", "err", err)
 		return nil, err
 	}
-	defer u.end(name)
+	defer u.release(name)
 	n, err := u.store(ctx, name, source)
 	if err != nil {
 		log.Warn("upload failed", "bytes", n, "err", err)
@@ -201,7 +200,7 @@ func (u *uploader) putfile(c *rpc.Call) (any, error) {
 	return nil, nil
 }
 
-// store writes the file. On any error nothing of it is left.
+// store writes the file. After an error nothing is left of it.
 func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (n int64, err error) {
 	dir, err := u.openDir(path.Dir(name))
 	if err != nil {
@@ -214,8 +213,8 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 	}
 	defer func() { err = errors.Join(err, os.Remove(mark)) }()
 
-	// A new file, whatever stands under that name: what the original left of a
-	// broken upload, or a link somebody planted.
+	// A file of this name is replaced: it may be from a broken upload of the original,
+	// or a link that another user has made.
 	base := path.Base(name)
 	tmp := base + partial
 	if err := dir.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -225,13 +224,13 @@ func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (
 	if err != nil {
 		return 0, err
 	}
-	n, err = fetch(ctx, source, allowed{u, name, f})
+	n, err = fetch(ctx, source, limitedWriter{u, name, f})
 	if err == nil {
-		err = errors.Join(f.Chmod(u.mode), f.Sync(), unmoved(dir, tmp, f))
+		err = errors.Join(f.Chmod(u.mode), f.Sync(), checkUnmoved(dir, tmp, f))
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = u.arrive(name, func() error { return dir.Rename(tmp, base) })
+		err = u.commit(name, func() error { return dir.Rename(tmp, base) })
 	}
 	if err != nil {
 		if e := dir.Remove(tmp); e != nil && !errors.Is(e, fs.ErrNotExist) {
@@ -253,8 +252,8 @@ func writeMark(file, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// openDir returns a directory in the target directory, which it makes if need
-// be. What is stored there is, whatever stands under its name by then.
+// openDir returns a directory in the target directory, which it creates if necessary.
+// Files are stored in that directory even if its name is changed later.
 func (u *uploader) openDir(name string) (*durable.Dir, error) {
 	root, err := os.OpenRoot(u.target)
 	if err != nil {
@@ -271,8 +270,8 @@ func (u *uploader) openDir(name string) (*durable.Dir, error) {
 	return durable.FromRoot(dir), nil
 }
 
-// unmoved returns an error unless f still stands under its name.
-func unmoved(dir *durable.Dir, name string, f durable.File) error {
+// checkUnmoved returns an error unless name is still the name of f.
+func checkUnmoved(dir *durable.Dir, name string, f durable.File) error {
 	mine, err := f.Stat()
 	if err != nil {
 		return err
@@ -282,20 +281,20 @@ func unmoved(dir *durable.Dir, name string, f durable.File) error {
 		return err
 	}
 	if !os.SameFile(mine, there) {
-		return fmt.Errorf("%s was replaced by somebody else", name)
+		return fmt.Errorf("another program has replaced %s", name)
 	}
 	return nil
 }
 
-// fetch copies what source.read gives to w, up to the empty block at the end. It
-// asks for some blocks ahead; what was asked for behind the end is empty too.
+// fetch copies what source.read returns to w, up to the empty block at the end. It
+// requests several blocks ahead; requests after the end return empty blocks too.
 func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err error) {
 	type request struct {
 		*rpc.Pending
 		buf []byte
 	}
 	var ahead []request
-	var spare []byte // of the block before
+	var spare []byte // memory of the block before
 	stall := time.NewTimer(stallTimeout)
 	defer stall.Stop()
 	for end := false; ; {
@@ -314,7 +313,7 @@ func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err e
 		select {
 		case <-next.Done():
 		case <-stall.C:
-			return n, fmt.Errorf("the source gave nothing for %v", stallTimeout)
+			return n, fmt.Errorf("the source sent nothing for %v", stallTimeout)
 		case <-ctx.Done():
 			return n, context.Cause(ctx)
 		}
@@ -325,11 +324,11 @@ func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err e
 		}
 		switch {
 		case len(block) > blockSize:
-			return n, fmt.Errorf("the source gave %d bytes, more than the %d it was asked for", len(block), blockSize)
+			return n, fmt.Errorf("the source sent %d bytes, more than the %d requested", len(block), blockSize)
 		case len(block) == 0:
 			end = true
 		case end:
-			return n, errors.New("the source gave more bytes behind its end")
+			return n, errors.New("the source sent more bytes after its end")
 		}
 		if _, err := w.Write(block); err != nil {
 			return n, err

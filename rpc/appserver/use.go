@@ -11,19 +11,19 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// giveUp is the silence after which the other side counts as gone. It is taste.
-const giveUp = 3 * time.Minute
+// silenceTimeout is the silence after which a peer counts as lost. It is a choice.
+const silenceTimeout = 3 * time.Minute
 
-// Use connects to the service that furl names, calls use with it, and ends the
+// Use connects to the service that furl names, calls use with it, and closes the
 // connection.
 //
-// A server that cannot be reached is given up after half a minute, one that does
-// not answer after a minute, and one that later answers no ping for silence, or
-// for three minutes if that is 0. A command may be silent for as long as it likes.
+// It waits half a minute for a connection and a minute for the service. Later, a
+// server that answers no ping for the time silence, or for three minutes if silence is
+// 0, loses the connection. A command may run for any time without output.
 //
-// Errors are those of [rpc.Tub.Connect] and of use.
+// The error is that of [rpc.Tub.Connect] or of use.
 func Use(ctx context.Context, furl rpc.FURL, silence time.Duration, use func(service *rpc.Remote) error) error {
-	silence = cmp.Or(silence, giveUp)
+	silence = cmp.Or(silence, silenceTimeout)
 	tub, err := rpc.NewTub(rpc.Config{
 		DialTimeout:       30 * time.Second,
 		KeepaliveTimeout:  silence / 3,
@@ -42,8 +42,8 @@ func Use(ctx context.Context, furl rpc.FURL, silence time.Duration, use func(ser
 	return use(service)
 }
 
-// ExpandHome replaces ~ and ~/ at the front of a path, which shells leave alone
-// behind the likes of --furlfile=.
+// ExpandHome replaces ~ at the start of a path by the user's home directory. Shells do
+// not do that after an option such as --furlfile=.
 func ExpandHome(path string) string {
 	rest, ok := strings.CutPrefix(path, "~")
 	if !ok || rest != "" && rest[0] != '/' {

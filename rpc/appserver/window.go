@@ -6,19 +6,18 @@ import (
 	"github.com/flogtool/flogtool/rpc"
 )
 
-// windowBlocks bounds the blocks of one stream that the other side has not said
-// it dealt with. Those of standard output and error together, 128 KiB each, stay
-// below the 4 MiB of waiting calls at which a peer stops reading: one whose
-// command or terminal takes nothing for hours still answers pings, and is not
-// mistaken for one that is gone.
+// windowBlocks bounds the unanswered blocks of one stream. The blocks of standard output
+// and standard error, 128 KiB each, stay below the 4 MiB of waiting calls at which a
+// peer stops reading. A peer whose command or terminal accepts nothing for hours
+// therefore still answers pings and does not count as lost.
 const windowBlocks = 15
 
-// A window is the blocks of one stream that are under way, oldest first.
+// A window holds the unanswered calls of one stream, oldest first.
 type window []*rpc.Pending
 
-// send calls method with a block, which may be changed when send returns. It
-// first waits for the oldest call if too many are under way, and returns that
-// one's error. When ctx is done it does not wait.
+// send calls method with a block. The caller may change the block when send returns. If
+// there are too many unanswered calls it first waits for the oldest, or for ctx, and
+// returns the error of that call.
 func (w *window) send(ctx context.Context, to *rpc.Remote, method string, block []byte) error {
 	if len(*w) == windowBlocks {
 		oldest := (*w)[0]

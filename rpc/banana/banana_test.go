@@ -75,7 +75,7 @@ func encode(t testing.TB, base uint64, v any) []byte {
 	return m.AppendTo(nil, base, nil)
 }
 
-// decode reads one value that stands inside a sequence, as values always do.
+// decode reads one value inside a sequence.
 func decode(b []byte, lim banana.Limits) (any, error) {
 	in := append([]byte{0x00, 0x88, 0x04, 0x87}, b...)
 	d := banana.NewDecoder(banana.NewReader(bytes.NewReader(append(in, 0x00, 0x89)), 1, lim))
@@ -103,8 +103,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestKeysOfSeveralTypes: a dict need not have keys that can be compared with each
-// other, as the original's sender needs them.
+// TestKeysOfSeveralTypes: the keys of a dict may have types that Python cannot compare,
+// for which the original cannot send it.
 func TestKeysOfSeveralTypes(t *testing.T) {
 	d := banana.Dict{{"text", int64(1)}, {[]byte("text"), int64(2)}, {int64(3), nil}, {nil, "x"}, {banana.Tuple{int64(1)}, true}}
 	v, err := decode(encode(t, 0, d), banana.Limits{})
@@ -113,7 +113,7 @@ func TestKeysOfSeveralTypes(t *testing.T) {
 	}
 }
 
-// TestLenient has encodings that the original reads and does not write.
+// TestLenient has encodings that the original reads but does not write.
 func TestLenient(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -210,8 +210,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestSkip: after a Violation the rest of the message is skipped, and the next
-// one is read as if nothing had been.
+// TestSkip: after a Violation the rest of the message is skipped, and the next message is
+// read normally.
 func TestSkip(t *testing.T) {
 	bad := "00 88 04 87 01 88 03 82 78 79 7a 02 88 02 88 00 89" // unknown sequence with junk in it
 	bad = "00 88 04 87 01 88 03 82 78 79 7a 02 88 04 87 05 82 61 62 63 64 65 02 8a 02 89 01 89 03 81 00 89"
@@ -243,7 +243,7 @@ func TestShared(t *testing.T) {
 		t.Errorf("a shared list: % x, want % x", got, want)
 	}
 
-	// Reading shares again.
+	// The decoded values are shared too.
 	v, err := decode(encode(t, 1, banana.Tuple{s, s}), banana.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestShared(t *testing.T) {
 		t.Error("two references to one list are two lists")
 	}
 
-	// Many containers: the map instead of the search.
+	// Many containers: a map is used instead of the search.
 	var lists []any
 	for range 40 {
 		l := []any{int64(len(lists))}
@@ -287,8 +287,8 @@ func TestCycles(t *testing.T) {
 		t.Errorf("a list in itself came back as %T", l[1])
 	}
 
-	// A dict, in a tuple, in that dict; and twice, so that the second cycle of
-	// a message is tied too.
+	// A dict, in a tuple, in that dict; twice, so that the second cycle of a message is
+	// resolved too.
 	d := banana.Dict{{"t", nil}}
 	d[0].Value = banana.Tuple{d}
 	v, err = decode(encode(t, 1, []any{d, []any{list}}), banana.Limits{})
@@ -300,7 +300,7 @@ func TestCycles(t *testing.T) {
 		t.Error("a dict in a tuple in that dict is not that dict")
 	}
 
-	// By maps or pointers nothing can be referred to: that must end too.
+	// Cycles through maps or pointers cannot be encoded as references; encoding must end.
 	type node struct{ next any }
 	n := &node{}
 	n.next = n
@@ -317,8 +317,8 @@ func TestCycles(t *testing.T) {
 	}
 }
 
-// TestKeysThatNeverEnd: tuples that hold each other many times over by
-// references must not make a key that takes for ever to compare.
+// TestKeysThatNeverEnd: tuples that contain each other many times through references must
+// not make a key whose comparison does not end.
 func TestKeysThatNeverEnd(t *testing.T) {
 	tuple := banana.Tuple{int64(0)}
 	for range 60 {
@@ -364,7 +364,7 @@ func TestErrorToken(t *testing.T) {
 	}
 }
 
-// TestLengthCostsNothing: a length without data does not make us allocate it.
+// TestLengthCostsNothing: a length without data does not allocate that much memory.
 func TestLengthCostsNothing(t *testing.T) {
 	in := unhex(t, "00 88 04 87 00 00 00 20 82") // 64 MiB announced
 	allocated := testing.Benchmark(func(b *testing.B) {
@@ -382,7 +382,7 @@ func TestLengthCostsNothing(t *testing.T) {
 	}
 }
 
-// TestLargeBody: a string of many buffers arrives whole, whatever the pieces.
+// TestLargeBody: a string longer than the buffer arrives whole, in pieces of any size.
 func TestLargeBody(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
 	in := encode(t, 0, []any{want, int64(5)})

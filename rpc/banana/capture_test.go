@@ -48,14 +48,13 @@ func capturedMessages(t testing.TB) map[string][][]byte {
 	return streams
 }
 
-// reference stands for the broker's sequences in this test: the tokens inside.
+// reference represents the broker's sequences in this test, by their tokens.
 type reference struct {
 	kind   banana.Kind
 	tokens []banana.Token
 }
 
-// readBroker reads a whole call, answer or error, whose form is that of values
-// with a few words in front.
+// readBroker reads a whole call, answer or error: a few words, then values.
 func readMessage(d *banana.Decoder) ([]any, error) {
 	d.Extend = func(d *banana.Decoder, k banana.Kind) (any, error) {
 		r := reference{kind: k}
@@ -148,9 +147,9 @@ func writeBroker(m *banana.Message, items []any) error {
 	return nil
 }
 
-// TestCaptures: what the original sent is decoded, and encoded again to the same
-// bytes. Left out are only messages that the original itself gave up (ABORT), or
-// made with its checks switched off so that they are to be refused.
+// TestCaptures: the messages of the original are decoded, and encoded again to the same
+// bytes. Messages that the original aborted, or made with its checks switched off, are left
+// out.
 func TestCaptures(t *testing.T) {
 	total, same, refused := 0, 0, 0
 	for key, messages := range capturedMessages(t) {
@@ -158,7 +157,7 @@ func TestCaptures(t *testing.T) {
 		var opens uint64
 		for _, want := range messages {
 			if len(want) <= 2 && want[len(want)-1] >= byte(banana.TokenPing) {
-				continue // PING or PONG: the reader takes it
+				continue // PING or PONG: the Reader handles it
 			}
 			total++
 			from := opens
@@ -208,8 +207,8 @@ func opensIn(t *testing.T, b []byte) (n uint64) {
 	return n
 }
 
-// FuzzDecode: whatever comes, decoding ends with a value or an error; a value
-// is encoded and decoded again to the same.
+// FuzzDecode: decoding any bytes ends with a value or an error; encoding and decoding a
+// value gives the same value.
 func FuzzDecode(f *testing.F) {
 	seeds := 0
 	for _, messages := range capturedMessages(f) {

@@ -8,44 +8,45 @@ import (
 	"unicode/utf8"
 )
 
-// ErrAborted: the sender gave up on a message after it had begun to send it.
+// ErrAborted is returned for a message that its sender has aborted.
 var ErrAborted error = &Violation{Reason: "ABORT received"}
 
-// A Decoder reads values from a Reader. References within one message come out
-// shared, or as cycles, as they were sent.
+// A Decoder reads values from a Reader. A list, tuple, dict or set to which the
+// message refers several times is one value with several references, which may
+// form cycles. One goroutine may use a Decoder at a time.
 type Decoder struct {
 	*Reader
 
-	// Extend reads a sequence of a kind this package does not know, whose OPEN
-	// and index token have been read, up to and including its CLOSE. Its value
-	// can not be referred to. A nil Extend refuses them.
+	// Extend reads a sequence of a kind that this package does not know, up to and
+	// including its CLOSE. Its OPEN and index token have been read. The message
+	// cannot refer to its value. If Extend is nil such sequences are refused.
 	Extend func(d *Decoder, k Kind) (any, error)
 
-	// Copy turns a copyable that was read into the value it stands for; nil
-	// leaves it as it is.
+	// Copy converts a copyable that was read. If it is nil the value is the
+	// *Copyable.
 	Copy func(c *Copyable) (any, error)
 
-	refs   []shared
-	values int  // left to read in this message
+	refs   []container
+	values int  // values that the message may still have
 	nested int  // sequences in refs that are being read
-	cyclic bool // some reference was to a sequence not yet complete
+	cyclic bool // a reference was to a sequence that was still being read
 }
 
-// shared is a sequence that a reference later in the message may mean.
-type shared struct {
+// container is a sequence to which the message may refer.
+type container struct {
 	open  uint64
 	value any // nil while it is being read
 }
 
-// unfinished stands for a reference to an enclosing sequence until that is
+// unfinished replaces a reference to an enclosing sequence until that sequence is
 // complete.
 type unfinished struct{ ref int }
 
 // NewDecoder returns a Decoder that reads from r.
 func NewDecoder(r *Reader) *Decoder { return &Decoder{Reader: r} }
 
-// Begin forgets the sequences of the last message. It must be called before
-// the first value of each.
+// Begin forgets the sequences of the last message. The caller must call it before
+// it reads the first value of each message.
 func (d *Decoder) Begin() {
 	if cap(d.refs) > 1024 {
 		d.refs = nil
@@ -57,10 +58,11 @@ func (d *Decoder) Begin() {
 	d.cyclic = false
 }
 
-// Value reads one value. Its type is one of those listed at [Tuple], or what
-// Extend and Copy return.
+// Value reads one value. Its type is one of those listed at [Tuple], or the type
+// of what Extend and Copy return.
 //
-// A *Violation concerns this message only: go on with Skip.
+// After a *Violation the rest of the message must be dropped with Skip. Other
+// errors are those of [Reader.Next].
 func (d *Decoder) Value() (any, error) {
 	t, err := d.Next()
 	if err != nil {
@@ -111,7 +113,7 @@ func (d *Decoder) value(t *Token) (any, error) {
 	case TokenAbort:
 		return nil, ErrAborted
 	}
-	return nil, d.Syntax("%v where a value must be", t.Type)
+	return nil, d.Syntax("%v where a value is expected", t.Type)
 }
 
 // integer returns n as an int64 if it fits.
@@ -122,12 +124,14 @@ func integer(n *big.Int) any {
 	return n
 }
 
-// Syntax makes and remembers the error that the stream is not the protocol.
+// Syntax returns a *SyntaxError at the current offset. Every later call of Next
+// returns it too.
 func (d *Decoder) Syntax(format string, a ...any) error {
 	return d.syntax(d.Offset(), format, a...)
 }
 
-// Kind reads the index token behind an OPEN.
+// Kind reads the index token that follows an OPEN. The error of an unknown name is
+// a *Violation.
 func (d *Decoder) Kind() (Kind, error) {
 	t, err := d.Next()
 	if err != nil {
@@ -142,9 +146,9 @@ func (d *Decoder) Kind() (Kind, error) {
 	case TokenAbort:
 		return KindUnknown, ErrAborted
 	case TokenOpen, TokenClose:
-		return KindUnknown, d.Syntax("%v where the name of a sequence must be", t.Type)
+		return KindUnknown, d.Syntax("%v where the name of a sequence is expected", t.Type)
 	default:
-		return KindUnknown, violationf("%v where the name of a sequence must be", t.Type)
+		return KindUnknown, violationf("%v where the name of a sequence is expected", t.Type)
 	}
 	if k := kindOf(t); k != KindUnknown {
 		return k, nil
@@ -170,35 +174,35 @@ func (d *Decoder) sequence() (any, error) {
 	case KindReference:
 		return d.reference()
 	case KindList:
-		ref := d.share(number)
+		ref := d.track(number)
 		items, err := d.items([]any{})
-		return d.finish(ref, items, err)
+		return d.complete(ref, items, err)
 	case KindTuple:
-		ref := d.share(number)
+		ref := d.track(number)
 		items, err := d.items([]any{})
-		return d.finish(ref, Tuple(items), err)
+		return d.complete(ref, Tuple(items), err)
 	case KindSet:
-		ref := d.share(number)
+		ref := d.track(number)
 		items, err := d.items([]any{})
 		if err == nil {
 			items, err = distinct(items)
 		}
-		return d.finish(ref, Set(items), err)
+		return d.complete(ref, Set(items), err)
 	case KindFrozenSet:
-		ref := d.share(number)
+		ref := d.track(number)
 		items, err := d.items([]any{})
 		if err == nil {
 			items, err = distinct(items)
 		}
-		return d.finish(ref, FrozenSet(items), err)
+		return d.complete(ref, FrozenSet(items), err)
 	case KindDict:
-		ref := d.share(number)
+		ref := d.track(number)
 		dict, err := d.dict()
-		return d.finish(ref, dict, err)
+		return d.complete(ref, dict, err)
 	case KindCopyable:
-		ref := d.share(number)
+		ref := d.track(number)
 		v, err := d.copyable()
-		return d.finish(ref, v, err)
+		return d.complete(ref, v, err)
 	}
 	if d.Extend == nil {
 		return nil, violationf("unknown OPEN type %q", k)
@@ -206,7 +210,8 @@ func (d *Decoder) sequence() (any, error) {
 	return d.Extend(d, k)
 }
 
-// End reads the CLOSE of a sequence that has nothing more in it.
+// End reads the CLOSE of a sequence; what names the sequence in errors. Any other
+// token is an error.
 func (d *Decoder) End(what string) error {
 	t, err := d.Next()
 	switch {
@@ -217,22 +222,24 @@ func (d *Decoder) End(what string) error {
 	case t.Type == TokenAbort:
 		return ErrAborted
 	}
-	return d.Syntax("%v in %s, where nothing more may be", t.Type, what)
+	return d.Syntax("%v in %s, where CLOSE is expected", t.Type, what)
 }
 
-func (d *Decoder) share(number uint64) (ref int) {
+// track notes that the sequence with this OPEN number is being read.
+func (d *Decoder) track(number uint64) (ref int) {
 	d.nested++
-	d.refs = append(d.refs, shared{open: number})
+	d.refs = append(d.refs, container{open: number})
 	return len(d.refs) - 1
 }
 
-func (d *Decoder) finish(ref int, v any, err error) (any, error) {
+// complete notes the value of a sequence that was read whole.
+func (d *Decoder) complete(ref int, v any, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	d.refs[ref].value = v
 	if d.nested--; d.nested == 0 && d.cyclic {
-		d.tie()
+		d.resolveCycles()
 	}
 	return v, nil
 }
@@ -243,14 +250,13 @@ func (d *Decoder) reference() (any, error) {
 		return nil, err
 	}
 	if t.Type != TokenInt || t.Big != nil {
-		return nil, d.Syntax("%v where the number of a reference must be", t.Type)
+		return nil, d.Syntax("%v where the number of a reference is expected", t.Type)
 	}
 	n := t.Num
 	if err := d.End("reference"); err != nil {
 		return nil, err
 	}
-	// Numbers ascend: the nearest reference is most often a recent one, but any
-	// may be meant.
+	// The numbers in refs ascend.
 	lo, hi := 0, len(d.refs)
 	for lo < hi {
 		if m := (lo + hi) / 2; d.refs[m].open < n {
@@ -275,7 +281,7 @@ func (d *Decoder) boolean() (any, error) {
 	case err != nil:
 		return nil, err
 	case t.Type == TokenClose:
-		return nil, nil // as the original reads an empty one
+		return nil, nil // the original reads an empty one as None
 	case t.Type == TokenAbort:
 		return nil, ErrAborted
 	case t.Type != TokenInt:
@@ -291,7 +297,7 @@ func (d *Decoder) text() (any, error) {
 	case err != nil:
 		return nil, err
 	case t.Type == TokenClose:
-		return nil, nil // as the original reads an empty one
+		return nil, nil // the original reads an empty one as None
 	case t.Type == TokenAbort:
 		return nil, ErrAborted
 	case !t.IsString():
@@ -313,7 +319,7 @@ func (d *Decoder) decimal() (any, error) {
 	case !t.IsString():
 		return nil, d.Syntax("%v in a decimal", t.Type)
 	case !validDecimal(t.Body):
-		return nil, violationf("%.40q is no decimal number", t.Body)
+		return nil, violationf("%.40q is not a decimal number", t.Body)
 	}
 	s := Decimal(t.Body)
 	return s, d.End("decimal")
@@ -359,7 +365,7 @@ func (d *Decoder) dict() (Dict, error) {
 			return nil, err
 		}
 		if t.Type == TokenClose {
-			return dict, nil // a key without value is dropped, as the original does
+			return dict, nil // the original drops a key without a value too
 		}
 		value, err := d.value(t)
 		if err != nil {
@@ -377,7 +383,7 @@ func (d *Decoder) copyable() (any, error) {
 	case t.Type == TokenAbort:
 		return nil, ErrAborted
 	case !t.IsString():
-		return nil, d.Syntax("%v where the class of a copyable must be", t.Type)
+		return nil, d.Syntax("%v where the class of a copyable is expected", t.Type)
 	case len(t.Body) > 1000:
 		return nil, violationf("the class name of a copyable has %d bytes", len(t.Body))
 	}
@@ -399,7 +405,7 @@ func (d *Decoder) copyable() (any, error) {
 			}
 			return d.Copy(c)
 		case !t.IsString():
-			return nil, d.Syntax("%v where an attribute of a copyable must be", t.Type)
+			return nil, d.Syntax("%v where an attribute of a copyable is expected", t.Type)
 		}
 		key := string(t.Body)
 		if err := keys.add(key, func(i int) any { return c.Attrs[i].Key }, len(c.Attrs)); err != nil {
@@ -413,11 +419,11 @@ func (d *Decoder) copyable() (any, error) {
 	}
 }
 
-// tie puts the sequences, now complete, where references to them were read
-// before they were. A slice is replaced in place, so whoever has it sees it.
-// Every sequence of the message is in refs once: a pass over refs meets every
+// resolveCycles replaces references that were read before their sequence was
+// complete. Slices are changed in place, so all references to them see the result.
+// Every sequence of the message is in refs once: a pass over refs reaches every
 // place without following a cycle.
-func (d *Decoder) tie() {
+func (d *Decoder) resolveCycles() {
 	d.cyclic = false
 	resolve := func(v *any) {
 		if u, ok := (*v).(unfinished); ok {

@@ -9,36 +9,35 @@ import (
 	"strings"
 )
 
-// A Message is one top-level sequence being encoded. It does not know its place
-// in the stream: the numbers of its OPENs, and whatever else depends on the
-// connection's state, are filled in by AppendTo. So a message is encoded by
-// whoever sends it, and the connection's lock is held for little more than a
-// copy.
+// A Message encodes one top-level sequence. It does not know its place in the
+// stream: AppendTo fills in the numbers of its OPENs and whatever else depends on
+// the state of the connection. The sender therefore encodes its own message, and
+// holds the connection's lock for little more than a copy.
 //
-// A Message is reused with Reset. Its methods do not fail half way in a manner
-// that matters: a message with an error is thrown away whole, so that nothing
-// ever has to be aborted on the wire.
+// The caller must call Reset before each message, and must discard the whole
+// message after an error: nothing is ever aborted on the wire. One goroutine may
+// use a Message at a time.
 type Message struct {
-	// Extend encodes a value this package does not know. It reports false if
-	// it does not know it either.
+	// Extend encodes a value that this package does not know. It returns false if
+	// it does not know the value either.
 	Extend func(m *Message, v any) (bool, error)
 
 	vocab bool
 	buf   []byte
-	long  [][]byte // byte strings that are copied only to their place in the stream
-	size  int      // of these together
+	long  [][]byte // byte strings that only AppendTo copies
+	size  int      // bytes of these together
 	fixes []fix
 	opens uint64
 	depth int
-	begun []begun            // containers that a reference may mean, while they are few
+	begun []begun            // containers to which a reference is possible, while they are few
 	known map[pointer]uint64 // the same, when they are many
 }
 
-// fix is a place in buf where a token goes whose number depends on the stream.
+// fix is a place in buf where AppendTo inserts something.
 type fix struct {
 	at   int // before buf[at]
 	kind fixKind
-	n    uint64 // the message's own OPEN number; the index of a long string
+	n    uint64 // the OPEN number within the message; the index of a long string
 }
 
 type fixKind uint8
@@ -51,7 +50,7 @@ const (
 	fixLong
 )
 
-// pointer is the identity of a container: its elements and what it is.
+// pointer is the identity of a container: its elements and its kind.
 type pointer struct {
 	data uintptr
 	len  int
@@ -63,14 +62,15 @@ type begun struct {
 	open uint64
 }
 
-// fewContainers is up to how many a search through all is quicker than a map.
+// fewContainers is the number up to which a linear search is faster than a map.
 const fewContainers = 16
 
-// maxSendDepth stops values that contain themselves by pointers or maps. It is
-// the default of [Limits].Depth.
+// maxSendDepth stops values that contain themselves through pointers or maps. It
+// is the default of [Limits].Depth.
 const maxSendDepth = 1000
 
-// Reset makes m ready for a new message. table is the vocabulary table, 0 or 1.
+// Reset prepares m for a new message. table is the vocabulary table of the stream,
+// 0 or 1.
 func (m *Message) Reset(table int) {
 	if cap(m.buf) > 1<<20 {
 		m.buf = nil
@@ -88,14 +88,16 @@ func (m *Message) Reset(table int) {
 	m.opens, m.depth = 0, 0
 }
 
-// Len returns about how many bytes the message will have.
+// Len returns the approximate size of the message in bytes.
 func (m *Message) Len() int { return len(m.buf) + 4*len(m.fixes) + m.size }
 
-// Opens returns how many OPEN numbers the message takes.
+// Opens returns the number of OPENs in the message.
 func (m *Message) Opens() uint64 { return m.opens }
 
-// AppendTo appends the message's bytes for a place in the stream before which
-// base OPENs were sent. slot appends what was left out by Slot.
+// AppendTo appends the message to dst, for a place in the stream after base OPENs.
+// It calls slot for each place that Slot has left, with the OPEN number of the
+// sequence and the number of the slot, from 0; slot appends the sequence to dst.
+// slot may be nil if there are no slots.
 func (m *Message) AppendTo(dst []byte, base uint64, slot func(dst []byte, open uint64, n int) []byte) []byte {
 	from, slots := 0, 0
 	for _, f := range m.fixes {
@@ -118,7 +120,7 @@ func (m *Message) AppendTo(dst []byte, base uint64, slot func(dst []byte, open u
 	return append(dst, m.buf[from:]...)
 }
 
-// Open begins a sequence. What it returns goes to Close.
+// Open begins a sequence and returns its number for Close.
 func (m *Message) Open(k Kind) (open uint64) {
 	open = m.opens
 	m.opens++
@@ -136,26 +138,26 @@ func (m *Message) Open(k Kind) (open uint64) {
 	return open
 }
 
-// Close ends a sequence.
+// Close ends the sequence that Open has begun under this number.
 func (m *Message) Close(open uint64) {
 	m.fixes = append(m.fixes, fix{len(m.buf), fixClose, open})
 }
 
-// Slot leaves a place for one whole sequence, without sequences inside, that
-// AppendTo has filled in. Slots are numbered from 0 in each message.
+// Slot leaves a place for one sequence, without sequences inside it, that AppendTo
+// fills in.
 func (m *Message) Slot() {
 	m.fixes = append(m.fixes, fix{len(m.buf), fixSlot, m.opens})
 	m.opens++
 }
 
-// Int appends an integer.
+// Int appends an integer as INT, NEG, LONGINT or LONGNEG.
 func (m *Message) Int(n int64) { m.buf = AppendInt(m.buf, n) }
 
-// Count appends a number that must be an INT token whatever its size: a request
-// id, a count.
+// Count appends a number as an INT token, whatever its size: the protocol demands
+// that for request ids and counts.
 func (m *Message) Count(n uint64) { m.buf = AppendToken(m.buf, n, TokenInt) }
 
-// Word appends a byte string that is a name.
+// Word appends a byte string, as a VOCAB if the table has it.
 func (m *Message) Word(s string) {
 	if m.vocab {
 		if i := wordIndex(s); i >= 0 {
@@ -167,11 +169,11 @@ func (m *Message) Word(s string) {
 	m.buf = append(m.buf, s...)
 }
 
-// longBytes is from what length on a byte string is not copied twice.
+// longBytes is the length from which a byte string is copied by AppendTo only.
 const longBytes = 4 << 10
 
-// Bytes appends a byte string. It must not be changed until AppendTo was
-// called.
+// Bytes appends a byte string. The caller must not change b before AppendTo has
+// returned.
 func (m *Message) Bytes(b []byte) {
 	if m.vocab {
 		if i := wordIndex(b); i >= 0 {
@@ -189,15 +191,15 @@ func (m *Message) Bytes(b []byte) {
 	m.size += len(b)
 }
 
-// Text appends text. What is not UTF-8 in it, lone surrogates included, becomes
-// U+FFFD: a peer would drop the connection for it.
+// Text appends text. It replaces bytes that are not UTF-8, lone surrogates
+// included, by U+FFFD: a peer would drop the connection for them.
 func (m *Message) Text(s string) {
 	open := m.Open(KindUnicode)
 	m.Word(strings.ToValidUTF8(s, "\ufffd"))
 	m.Close(open)
 }
 
-// None appends Python's None.
+// None appends None.
 func (m *Message) None() { m.Close(m.Open(KindNone)) }
 
 func (m *Message) float(f float64) {
@@ -232,8 +234,8 @@ func (m *Message) bigInt(n *big.Int) error {
 	return nil
 }
 
-// refer encodes a reference if the container was already begun in this
-// message, and else notes that it is about to begin as OPEN number m.opens.
+// refer encodes a reference if the message already has the container. Otherwise it
+// notes that the container is about to begin as OPEN number m.opens.
 func (m *Message) refer(v any, n int, k Kind) bool {
 	if n == 0 {
 		return false // empty containers have no identity in Go
@@ -271,11 +273,11 @@ func (m *Message) refer(v any, n int, k Kind) bool {
 	return false
 }
 
-// Value appends a value of the kinds listed at [Tuple], of Go's other numeric
-// types, or of what Extend knows. The very same list, tuple, dict or set again
-// becomes a reference.
+// Value appends a value of one of the types listed at [Tuple], of one of Go's other
+// numeric types, or of a type that Extend knows. A list, tuple, dict or set that
+// the message already has (the same elements in memory) becomes a reference.
 //
-// The error is a *Violation; the message is useless then.
+// The error is a *Violation, or that of Extend; the message must be discarded.
 func (m *Message) Value(v any) error {
 	switch x := v.(type) {
 	case nil:
@@ -301,10 +303,10 @@ func (m *Message) Value(v any) error {
 	case Set:
 		return m.list(v, x, KindSet)
 	case FrozenSet:
-		return m.items(x, KindFrozenSet) // never referred to: the original reads such a reference as a tuple
+		return m.items(x, KindFrozenSet) // no references: the original reads them as tuples
 	case Decimal:
 		if !validDecimal([]byte(x)) {
-			return violationf("%.40q is no decimal number", string(x))
+			return violationf("%.40q is not a decimal number", string(x))
 		}
 		open := m.Open(KindDecimal)
 		m.Word(string(x))
@@ -358,8 +360,9 @@ func (m *Message) unsigned(n uint64) error {
 	return m.bigInt(new(big.Int).SetUint64(n))
 }
 
-// Enter and Leave enclose the elements of a container: they keep values that
-// contain themselves in a way the wire cannot say from never ending.
+// Enter must be called before the elements of a container are encoded, and Leave
+// after them. It returns a *Violation if containers nest deeper than 1000, which
+// stops values that contain themselves.
 func (m *Message) Enter() error {
 	if m.depth++; m.depth > maxSendDepth {
 		return &Violation{Reason: fmt.Sprintf("a value nests deeper than %d", maxSendDepth), Err: ErrLimit}
@@ -367,10 +370,10 @@ func (m *Message) Enter() error {
 	return nil
 }
 
+// Leave ends what Enter began.
 func (m *Message) Leave() { m.depth-- }
 
-// list takes the items twice: as the value whose identity counts and as what
-// they are.
+// list appends items; v is the same slice with the type that has its identity.
 func (m *Message) list(v any, items []any, k Kind) error {
 	if m.refer(v, len(items), k) {
 		return nil

@@ -9,15 +9,16 @@ import (
 	"slices"
 )
 
-// fewKeys is up to how many keys comparing each with each is quicker than a map.
+// fewKeys is the number of keys up to which comparing each with each is faster
+// than a map.
 const fewKeys = 12
 
-// distinctKeys finds keys that are given twice or that Python cannot hash. Equal
-// means of the same type and value, so 1 and 1.0 are two keys here and one in
+// distinctKeys finds duplicate keys and keys that Python cannot hash. Keys are
+// equal if their types and values are: 1 and 1.0 are two keys here and one in
 // Python.
 type distinctKeys struct{ m map[any]struct{} }
 
-// add checks key against the n keys that at gives.
+// add checks key against the n keys that at returns.
 func (k *distinctKeys) add(key any, at func(i int) any, n int) error {
 	if !hashable(key) {
 		return violationf("unhashable key of a dict or set: %T", key)
@@ -44,7 +45,7 @@ func (k *distinctKeys) add(key any, at func(i int) any, n int) error {
 	return nil
 }
 
-// distinct returns items without repetitions.
+// distinct returns items without duplicates.
 func distinct(items []any) ([]any, error) {
 	kept := items[:0]
 	var keys distinctKeys
@@ -59,8 +60,8 @@ func distinct(items []any) ([]any, error) {
 	return kept, nil
 }
 
-// maxKey is how many values a key may be made of. A tuple can hold another many
-// times over by references, so few bytes could make a key that is never done.
+// maxKey is the maximum number of values in a key. References let a tuple contain
+// another one many times, so a few bytes could make a key of unlimited size.
 const maxKey = 64
 
 // hashable reports whether v may be a key.
@@ -113,9 +114,9 @@ func identity(v any) any {
 }
 
 // compound describes elements so that two descriptions are equal only if all
-// elements are: each is written with its length. Elements that are neither
-// numbers, text nor compounds themselves are compared by their print, which
-// for objects has their address.
+// elements are: each is written with its length. Elements other than numbers, text
+// and compounds are described by how they print, which for objects includes their
+// address.
 func compound(items []any) string {
 	var b []byte
 	for _, e := range items {
@@ -127,8 +128,9 @@ func compound(items []any) string {
 	return string(b)
 }
 
-// Equal reports whether two values are of the same types and equal. Lists and
-// dicts compare element by element; it must not be given a cycle.
+// Equal reports whether two values have the same types and are equal. Lists and
+// dicts are compared element by element, the entries of dicts and sets in any
+// order. The values must not contain cycles.
 func Equal(a, b any) bool {
 	switch a := a.(type) {
 	case string:
@@ -175,7 +177,8 @@ func sameEntries(a, b Dict) bool {
 	})
 }
 
-// validDecimal reports whether b is a number as Python's Decimal prints it:
+// validDecimal reports whether b is a number in the form that Python's Decimal
+// prints:
 // 1.50, 1.5E+3, -0, NaN, sNaN12, Infinity.
 func validDecimal(b []byte) bool {
 	if len(b) > maxError {

@@ -8,10 +8,10 @@ import (
 	"math/big"
 )
 
-// ErrLimit is wrapped by errors that say which of [Limits] was exceeded.
+// ErrLimit is wrapped by every error that reports an exceeded limit.
 var ErrLimit = errors.New("limit exceeded")
 
-// Limits bound what reading may cost. A zero field means its default.
+// Limits bound the cost of reading. A zero field means its default.
 type Limits struct {
 	Token   int64 // bytes of one string; default 128 MiB; a longer one is a Violation
 	Message int64 // bytes of one top-level sequence; default 256 MiB; a longer one is a SyntaxError
@@ -28,18 +28,20 @@ func (l Limits) withDefaults() Limits {
 }
 
 const (
-	readBuffer = 4 << 10   // a connection that is idle keeps no more than this
-	bodyStart  = 256 << 10 // what a body's length alone makes us allocate
+	readBuffer = 4 << 10   // bytes that an idle connection keeps
+	bodyStart  = 256 << 10 // bytes allocated for a body before any of it has arrived
 )
 
-// A Reader splits a stream into tokens. It answers PINGs through OnPing and
-// keeps track of open sequences, so that a message that is not wanted can be
-// skipped whole.
+// A Reader splits a stream into tokens. It keeps track of open sequences, so that
+// the rest of a message can be skipped. One goroutine may use it at a time.
 type Reader struct {
-	OnPing func(n uint64) // may be nil
+	// OnPing is called with the number of each PING; the caller answers it. May be
+	// nil.
+	OnPing func(n uint64)
 
-	// Alloc, if set, gives the memory for a long string: n bytes, of any
-	// content. Bodies above 256 KiB take memory of their own as they arrive.
+	// Alloc, if set, returns memory of n bytes for a body that does not fit the
+	// Reader's buffer of 4 KiB. Memory for bodies above 256 KiB is always allocated
+	// as they arrive.
 	Alloc func(n int) []byte
 
 	src   io.Reader
@@ -48,7 +50,7 @@ type Reader struct {
 	buf   []byte
 	r, w  int   // buf[r:w] is read from src and not yet consumed
 	base  int64 // bytes consumed before buf[0]
-	end   int64 // offset the current top-level sequence must not pass
+	end   int64 // offset at which the current top-level sequence must have ended
 
 	opens uint64   // OPEN tokens read since the stream began
 	open  []uint64 // numbers of the open sequences, innermost last
@@ -58,18 +60,19 @@ type Reader struct {
 	err error // sticky
 }
 
-// NewReader returns a Reader of src. table is the vocabulary table, 0 or 1.
+// NewReader returns a Reader of src. table is the vocabulary table of the stream, 0
+// or 1.
 func NewReader(src io.Reader, table int, lim Limits) *Reader {
 	return &Reader{src: src, vocab: table == 1, lim: lim.withDefaults(), buf: make([]byte, readBuffer), end: 1<<63 - 1}
 }
 
-// Offset returns how many bytes have been consumed.
+// Offset returns the number of bytes consumed so far.
 func (r *Reader) Offset() int64 { return r.base + int64(r.r) }
 
-// Buffered reports whether bytes are at hand that Next would read first.
+// Buffered reports whether the Reader holds bytes that it has not consumed.
 func (r *Reader) Buffered() bool { return r.r < r.w }
 
-// Depth returns how many sequences are open.
+// Depth returns the number of open sequences.
 func (r *Reader) Depth() int { return len(r.open) + r.deep }
 
 func (r *Reader) fail(err error) error {
@@ -81,7 +84,7 @@ func (r *Reader) syntax(at int64, format string, a ...any) error {
 	return r.fail(&SyntaxError{Offset: at, Reason: fmt.Sprintf(format, a...)})
 }
 
-// fill reads more behind buf[r:w], which must have less than the buffer's size.
+// fill reads more bytes after buf[r:w], which must be shorter than the buffer.
 func (r *Reader) fill() error {
 	if r.r > 0 {
 		copy(r.buf, r.buf[r.r:r.w])
@@ -102,8 +105,8 @@ func (r *Reader) fill() error {
 	return io.ErrNoProgress
 }
 
-// readFail turns the error of a read inside a token or sequence into the one
-// to report.
+// readFail records the error of a read. Inside a token or a sequence the end of
+// the stream is unexpected.
 func (r *Reader) readFail(err error, inside bool) error {
 	if err == io.EOF && inside {
 		err = io.ErrUnexpectedEOF
@@ -114,11 +117,11 @@ func (r *Reader) readFail(err error, inside bool) error {
 // Next returns the next token other than PING, PONG and ERROR. Its Body is
 // valid until the next call of Next.
 //
-// Between top-level sequences a clean end is io.EOF; inside one it is
-// io.ErrUnexpectedEOF; bytes that are not banana give a *SyntaxError, an ERROR
-// token a *PeerError. Every later call returns the same error. A *Violation
-// means that a token longer than allowed was read and dropped, and that Next
-// may go on.
+// The end of the stream is io.EOF between top-level sequences and
+// io.ErrUnexpectedEOF inside one. Bytes that are not banana are a *SyntaxError, an
+// ERROR token is a *PeerError. After such an error, or one of the source, every
+// later call returns the same error. A *Violation means that a token over a limit
+// was read and dropped; Next may be called again.
 func (r *Reader) Next() (*Token, error) {
 	if r.err != nil {
 		return nil, r.err
@@ -242,8 +245,8 @@ func (r *Reader) checkEnd(at int64) error {
 	return nil
 }
 
-// body reads the n bytes of the current token's body, or drops them if there
-// are more than max.
+// body reads the n bytes of the current token's body, or drops them if n exceeds
+// max.
 func (r *Reader) body(at int64, n uint64, max int64) error {
 	if r.tok.Big != nil || n > 1<<62 || r.Offset()+int64(n) > r.end && len(r.open) > 0 {
 		return r.tooLong(at)
@@ -268,8 +271,8 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 		r.r += size
 		return nil
 	}
-	// Large bodies are read straight into memory of their own, which grows as
-	// they arrive: a length alone costs nothing.
+	// Large bodies are read directly into their own memory, which grows as they
+	// arrive: a length alone costs nothing.
 	var b []byte
 	if r.Alloc != nil && size <= bodyStart {
 		b = r.Alloc(size)
@@ -297,7 +300,7 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 	return nil
 }
 
-// take moves what is buffered, all of it less than b, to b.
+// take moves the buffered bytes to b, which is longer.
 func (r *Reader) take(b []byte) int {
 	n := copy(b, r.buf[r.r:r.w])
 	r.r += n
@@ -318,8 +321,8 @@ func (r *Reader) discard(n int) error {
 	return nil
 }
 
-// Skip reads and drops tokens until only depth sequences are open. It is how a
-// message goes on being read after a Violation.
+// Skip reads and drops tokens until only depth sequences are open. After a
+// Violation, Skip(0) drops the rest of the message.
 func (r *Reader) Skip(depth int) error {
 	for r.Depth() > depth {
 		if _, err := r.Next(); err != nil && r.err != nil {

@@ -2,13 +2,13 @@ package banana
 
 import "math/big"
 
-// A value that travels is one of these Go types:
+// Tuple is Python's tuple. It may be a dict's key. All types of values are:
 //
 //	Go                    Python        on the wire
 //	nil                   None          none
 //	bool                  bool          boolean
 //	int64 (sent: any int) int           INT, NEG, LONGINT, LONGNEG
-//	*big.Int              int           an int that int64 cannot hold
+//	*big.Int              int           an int that does not fit an int64
 //	float64               float         FLOAT
 //	[]byte                bytes         STRING, VOCAB
 //	string                str           unicode
@@ -19,31 +19,29 @@ import "math/big"
 //	Decimal               Decimal       decimal
 //	*Copyable             Copyable      copyable
 //
-// Text that Python holds as lone surrogates is kept in a string as the three
-// bytes UTF-8 would have used for them (WTF-8).
+// A string holds a lone surrogate of Python's text as the three bytes that UTF-8
+// would use for it (WTF-8).
 //
 // Spec: foolscap-wire.md section 4.
-
-// Tuple is Python's tuple. It may be a dict's key.
 type Tuple []any
 
-// Dict is Python's dict in the order it was read or written.
+// Dict is Python's dict, in the order in which it was read or is to be written.
 type Dict []Item
 
 // Item is one entry of a Dict.
 type Item struct{ Key, Value any }
 
-// Set is Python's set; order carries no meaning.
+// Set is Python's set. The order has no meaning.
 type Set []any
 
-// FrozenSet is Python's frozenset; order carries no meaning.
+// FrozenSet is Python's frozenset. The order has no meaning.
 type FrozenSet []any
 
-// Decimal is a decimal number in the text form Python prints.
+// Decimal is a decimal number in the text form that Python prints: "1.50".
 type Decimal string
 
-// Copyable is an object that travels by value: a class name and attributes.
-// Attribute names are text here and bytes on the wire.
+// Copyable is an object that is sent by value: a class name and attributes. The
+// keys of Attrs are strings here and bytes on the wire.
 type Copyable struct {
 	Class string
 	Attrs Dict
@@ -54,7 +52,7 @@ type Copyable struct {
 // Spec: foolscap-wire.md section 4.2.
 const FailureClass = "twisted.python.failure.Failure"
 
-// Get returns the value under key, which may stand there as text or as bytes:
+// Get returns the value of the first entry whose key is key, as text or as bytes:
 // Python 2 peers send names as bytes.
 func (d Dict) Get(key string) (value any, ok bool) {
 	for i := range d {
@@ -65,7 +63,7 @@ func (d Dict) Get(key string) (value any, ok bool) {
 	return nil, false
 }
 
-// Int returns v as an int64 if it is a whole number that fits one.
+// Int returns v as an int64 if it is an integer that fits.
 func Int(v any) (n int64, ok bool) {
 	switch v := v.(type) {
 	case int64:

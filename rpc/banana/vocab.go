@@ -1,7 +1,7 @@
 package banana
 
-// words is vocabulary table 1, which both sides of a connection start with and
-// never change. Table 0 is empty. Spec: foolscap-wire.md section 3.7.
+// words is vocabulary table 1, with which both sides of a connection start and
+// which they never change. Table 0 is empty. Spec: foolscap-wire.md section 3.7.
 var words = [...]string{
 	"none", "boolean", "reference", "dict", "list", "tuple", "set", "immutable-set",
 	"unicode", "set-vocab", "add-vocab", "call", "arguments", "answer", "error",
@@ -9,7 +9,7 @@ var words = [...]string{
 	"instance", "module", "class", "method", "function", "attrdict",
 }
 
-// wordBytes are the words as bodies of tokens. Nobody writes to them.
+// wordBytes are the words as bodies of tokens. They must not be changed.
 var wordBytes = func() (b [len(words)][]byte) {
 	for i, w := range words {
 		b[i] = []byte(w)
@@ -17,7 +17,8 @@ var wordBytes = func() (b [len(words)][]byte) {
 	return b
 }()
 
-// Words returns a vocabulary table: 0 or 1.
+// Words returns the words of vocabulary table 0 or 1. The caller must not change
+// them.
 func Words(table int) []string {
 	if table == 0 {
 		return nil
@@ -85,10 +86,11 @@ func wordIndex[T string | []byte](b T) int {
 	return -1
 }
 
-// Kind says what sequence an OPEN begins: the number of its name in vocabulary
-// table 1, or one of those below that have none.
+// Kind says which sequence an OPEN begins: the index of its name in vocabulary
+// table 1, or KindDecimal or KindUnknown, whose names are not in it.
 type Kind int
 
+// The kinds of sequences.
 const (
 	KindNone Kind = iota
 	KindBoolean
@@ -110,10 +112,11 @@ const (
 	KindTheirReference
 	KindCopyable
 
-	KindDecimal Kind = 100 // always travels as a STRING
+	KindDecimal Kind = 100 // its name is always a STRING
 	KindUnknown Kind = -1
 )
 
+// String returns the name that stands on the wire.
 func (k Kind) String() string {
 	switch {
 	case k == KindDecimal:
@@ -124,7 +127,7 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// kindOf returns the kind an index token names.
+// kindOf returns the kind that an index token names.
 func kindOf(t *Token) Kind {
 	if t.Type == TokenVocab {
 		return Kind(t.Num) // Next has checked that it is in the table

@@ -1,5 +1,6 @@
-// Package foolscaptest runs the original Foolscap, which is written in Python,
-// as the peer of a test. It is imported by tests only.
+// Package foolscaptest runs the original Foolscap, which is written in Python, as the
+// peer of a test: [Start] runs a Python program, [Tool] finds one of Foolscap's
+// commands. Only tests import it.
 package foolscaptest
 
 import (
@@ -17,13 +18,13 @@ import (
 	"time"
 )
 
-// deadline is how long a line of output or the end of a program is awaited. A
-// Python program with Twisted needs half a second to start when the machine is
-// idle, and several when every package's tests run at once.
+// deadline is how long a test waits for a line of output or for the end of a program. A
+// Python program with Twisted needs half a second to start on an idle machine, and
+// several when the tests of all packages run at once.
 const deadline = 60 * time.Second
 
-// pythons are the interpreters tried: the one of the environment first, then
-// Debian's, whose packages a python3 found earlier on the path does not see.
+// pythons are the interpreters to try: first that of the environment, last Debian's,
+// whose packages another python3 on the path does not see.
 var pythons = []string{os.Getenv("FLOG_PYTHON"), "python3", "/usr/bin/python3"}
 
 var findPython = sync.OnceValues(func() (string, error) {
@@ -39,8 +40,8 @@ var findPython = sync.OnceValues(func() (string, error) {
 	return "", errors.New("no python3 with the package foolscap (Debian: python3-foolscap)")
 })
 
-// Python returns the path of a python3 that has Foolscap. Without one the test
-// is skipped; if the environment says FLOG_REQUIRE_PEERS=1 it fails.
+// Python returns the path of a python3 that has Foolscap. Without one the test is
+// skipped, or fails if FLOG_REQUIRE_PEERS=1 is in the environment.
 func Python(t testing.TB) string {
 	t.Helper()
 	path, err := findPython()
@@ -54,8 +55,8 @@ func Python(t testing.TB) string {
 	return path
 }
 
-// Tool returns the path of a command that comes with the original, such as
-// flogtool or flappserver, or of twistd. It skips and fails as Python does.
+// Tool returns the path of a command of the original, such as flogtool or flappserver,
+// or of twistd. Without it the test is skipped or fails as for Python.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	Python(t)
@@ -73,19 +74,19 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// A Proc is a running program. Its standard output is read line by line, its
-// standard error is shown if the test fails.
+// A Proc is a running program. Its standard output is read line by line, its standard
+// error is shown if the test fails. It is killed at the end of the test.
 type Proc struct {
-	Stdin io.WriteCloser
+	Stdin io.WriteCloser // of the program
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the program has ended and all its output is read
 
-	mu     sync.Mutex
-	stderr bytes.Buffer
-	lines  []string      // of standard output, not yet asked for
-	ended  bool          // no more lines come
-	news   chan struct{} // holds a token while lines or ended have changed
+	mu      sync.Mutex
+	stderr  bytes.Buffer
+	lines   []string      // of standard output, not yet returned
+	ended   bool          // the output has ended
+	changed chan struct{} // holds a token after a change of lines or ended
 }
 
 // Start runs script, the text of a Python program, with Foolscap's Python and
@@ -98,7 +99,7 @@ func Start(t testing.TB, script string, args ...string) *Proc {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(python, append([]string{"-u", file}, args...)...)
-	// No FLOG… setting of the caller may change what the original logs.
+	// The FLOG… variables of the environment must not change what the original logs.
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "FLOG") {
 			cmd.Env = append(cmd.Env, kv)
@@ -111,7 +112,7 @@ func Start(t testing.TB, script string, args ...string) *Proc {
 // Run is Start for any command. It sets the command's standard streams.
 func Run(t testing.TB, cmd *exec.Cmd) *Proc {
 	t.Helper()
-	p := &Proc{cmd: cmd, exited: make(chan struct{}), news: make(chan struct{}, 1)}
+	p := &Proc{cmd: cmd, exited: make(chan struct{}), changed: make(chan struct{}, 1)}
 	cmd.Stderr = (*stderrBuffer)(p)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -127,7 +128,7 @@ func Run(t testing.TB, cmd *exec.Cmd) *Proc {
 	go func() { // ends with the program, which the cleanup kills and waits for
 		defer close(p.exited)
 		p.readLines(stdout)
-		cmd.Wait() // the exit code is asked of cmd.ProcessState
+		cmd.Wait() // cmd.ProcessState has the exit code
 	}()
 	t.Cleanup(func() {
 		p.Kill()
@@ -140,8 +141,8 @@ func Run(t testing.TB, cmd *exec.Cmd) *Proc {
 	return p
 }
 
-// readLines never waits for whoever asks for the lines: the program would then
-// wait for us while we wait for its end.
+// readLines never waits for the test to take lines: the program could then block while
+// the test waits for its end.
 func (p *Proc) readLines(r io.Reader) {
 	in := bufio.NewReader(r)
 	for {
@@ -153,7 +154,7 @@ func (p *Proc) readLines(r io.Reader) {
 		p.ended = err != nil
 		p.mu.Unlock()
 		select {
-		case p.news <- struct{}{}:
+		case p.changed <- struct{}{}:
 		default:
 		}
 		if err != nil {
@@ -178,8 +179,8 @@ func (p *Proc) Stderr() string {
 	return p.stderr.String()
 }
 
-// Line returns the next line of output without its end. No line within the
-// deadline, or the end of the output, fails the test.
+// Line returns the next line of output without its line end. If the output ends or no
+// line comes in time, the test fails.
 func (p *Proc) Line(t testing.TB) string {
 	t.Helper()
 	line, ok := p.next(t)
@@ -207,7 +208,7 @@ func (p *Proc) next(t testing.TB) (string, bool) {
 			return "", false
 		}
 		select {
-		case <-p.news:
+		case <-p.changed:
 		case <-late:
 			t.Fatalf("%s printed nothing for %v; standard error:\n%s", p.cmd.Args[0], deadline, p.Stderr())
 		}
@@ -257,7 +258,7 @@ func (p *Proc) Say(t testing.TB, line string) {
 // Signal sends the program a signal.
 func (p *Proc) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// Kill ends the program at once and waits for its end. It may be repeated.
+// Kill kills the program and waits for its end. It may be called again.
 func (p *Proc) Kill() {
 	p.cmd.Process.Kill()
 	<-p.exited

@@ -1,4 +1,4 @@
-// Package progress draws on a terminal how far work has come.
+// Package progress draws a progress bar on a terminal.
 package progress
 
 import (
@@ -12,24 +12,25 @@ import (
 	"golang.org/x/term"
 )
 
-// A Bar shows how far work of more than a second has come. A nil Bar shows
+// Bar is a progress bar, which appears when the work has taken a second. A nil Bar shows
 // nothing.
 type Bar struct {
-	w     *os.File
-	how   func() (done, total int64)
-	start time.Time
-	stop  chan struct{}
-	ended sync.WaitGroup
+	w      *os.File
+	counts func() (done, total int64)
+	start  time.Time
+	stop   chan struct{}
+	ended  sync.WaitGroup
 }
 
-// Start returns a Bar on errw, nil if that is no terminal. It asks how, from a
-// goroutine of its own, how many bytes are done, of how many.
-func Start(errw io.Writer, how func() (done, total int64)) *Bar {
+// Start starts a Bar on errw; it returns nil if that is not a terminal. The bar calls
+// counts from its own goroutine for the bytes that are done, and the total. It draws
+// nothing while the total is 0. The caller stops the bar.
+func Start(errw io.Writer, counts func() (done, total int64)) *Bar {
 	f, ok := errw.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
-	b := &Bar{w: f, how: how, start: time.Now(), stop: make(chan struct{})}
+	b := &Bar{w: f, counts: counts, start: time.Now(), stop: make(chan struct{})}
 	b.ended.Go(b.run)
 	return b
 }
@@ -54,7 +55,7 @@ func (b *Bar) run() {
 }
 
 func (b *Bar) draw() {
-	done, total := b.how()
+	done, total := b.counts()
 	width, _, err := term.GetSize(int(b.w.Fd()))
 	if err != nil || total <= 0 {
 		return
@@ -71,7 +72,7 @@ func (b *Bar) draw() {
 	fmt.Fprintf(b.w, "\r\x1b[K[%s%s]%s", strings.Repeat("#", full), strings.Repeat("-", bar-full), text)
 }
 
-// Stop removes the bar.
+// Stop removes the bar and waits until its goroutine has ended. It must be called once.
 func (b *Bar) Stop() {
 	if b == nil {
 		return

@@ -1,10 +1,10 @@
-// Package cli is what our programs have in common: signals, exit codes, and the
-// one line that says what went wrong. A command returns
+// Package cli is the common part of this project's programs: signals, exit codes, and the
+// error line. A command's function returns
 //
 //   - nil: exit code 0;
-//   - an error: shown as "PROGRAM COMMAND: what: why", exit code 1;
-//   - [Usagef](…): exit code 2, shown the same way with a hint at --help;
-//   - [ExitCode](n): exit code n, the command having said what there is to say.
+//   - an error: printed as "PROGRAM COMMAND: what: why", exit code 1;
+//   - [Usagef](…): exit code 2, printed the same way with a hint at --help;
+//   - [ExitCode](n): exit code n, and nothing is printed.
 package cli
 
 import (
@@ -22,28 +22,29 @@ import (
 	"github.com/flogtool/flogtool/cmd/internal/shortopt"
 )
 
-// Main ends the process with the code that run returns. Its context ends at the
-// first SIGINT or SIGTERM; a second one ends the process at once.
+// Main calls run with the command line and the standard streams, and exits with the code
+// that it returns. The context ends at the first SIGINT or SIGTERM; a second one ends the
+// process at once.
 func Main(run func(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	// Without this the runtime would die of SIGPIPE; with it, a write says EPIPE
-	// and we end without a word, as the original does.
+	// Without this, writing to a closed pipe would kill the process. With it the write
+	// fails with EPIPE, and the program ends without a message, as the original does.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// A Program is the commands of one program.
+// A Program is a program with its commands.
 type Program struct {
 	Root    *cobra.Command
-	Package string // whose name is left out of errors: the user asked the command
+	Package string // prefix that is removed from errors; "" removes none
 
-	// Code returns the exit code for an error other than an ExitCode; nil means
-	// as the package says.
+	// Code returns the exit code for an error other than an ExitCode. nil means the
+	// codes of the package comment.
 	Code func(cmd *cobra.Command, err error) int
 }
 
-// Run executes one command line and returns the exit code.
+// Run executes one command line, prints its error, and returns the exit code.
 func (p Program) Run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	p.Root.SilenceUsage, p.Root.SilenceErrors = true, true
 	p.Root.SetIn(in)
@@ -62,7 +63,7 @@ func (p Program) Run(ctx context.Context, args []string, in io.Reader, out, errw
 	return p.Report(cmd, err, errw)
 }
 
-// Report says what err, of cmd, is and returns the exit code it stands for.
+// Report prints the error err of cmd and returns its exit code.
 func (p Program) Report(cmd *cobra.Command, err error, errw io.Writer) int {
 	if err == nil {
 		return 0
@@ -71,7 +72,7 @@ func (p Program) Report(cmd *cobra.Command, err error, errw io.Writer) int {
 		return int(code)
 	}
 	wrongUsage := IsUsage(err)
-	if !errors.Is(err, syscall.EPIPE) { // else the reader of our output has seen enough
+	if !errors.Is(err, syscall.EPIPE) { // otherwise the reader of the output has closed it
 		text := err.Error()
 		if p.Package != "" {
 			text = strings.TrimPrefix(text, p.Package+": ")
@@ -90,7 +91,7 @@ func (p Program) Report(cmd *cobra.Command, err error, errw io.Writer) int {
 	return 1
 }
 
-// argsAreUsage makes errors about the number of arguments ones of usage.
+// argsAreUsage turns errors about the number of arguments into usage errors.
 func argsAreUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -105,24 +106,25 @@ func argsAreUsage(cmd *cobra.Command) {
 	}
 }
 
-// usageError is an error in how a command was called.
+// usageError is a usage error.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// Usage makes err one in how a command was called.
+// Usage turns err into a usage error: the command was called in a wrong way.
 func Usage(err error) error { return usageError{err} }
 
-// Usagef returns an error in how a command was called.
+// Usagef returns a usage error with the text of [fmt.Errorf].
 func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// IsUsage reports whether err is about how a command was called.
+// IsUsage reports whether err is a usage error.
 func IsUsage(err error) bool {
 	_, ok := errors.AsType[usageError](err)
 	return ok
 }
 
-// ExitCode is an error that ends a program with that code and without a word.
+// ExitCode is an error that ends a program with this code and without a message.
 type ExitCode int
 
+// Error returns the code as text.
 func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }

@@ -1,5 +1,5 @@
-// Package clitest is what the tests of the commands share. It is imported by
-// tests only.
+// Package clitest helps the tests of commands: manual pages and pseudo-terminals. Only tests
+// import it.
 package clitest
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// manDir is where the manual pages are kept that the commands' help makes.
+// manDir is the directory of the manual pages, which are generated from the help texts.
 const manDir = "../../docs/man"
 
-// ManPages fails unless the manual pages of a program are those of its commands
-// as they are; if update is set it writes them.
+// ManPages fails the test unless docs/man has exactly the manual pages that the commands
+// below root generate. If update is set it writes them.
 func ManPages(t *testing.T, root *cobra.Command, update bool) {
 	t.Helper()
 	root.DisableAutoGenTag = true
@@ -34,7 +34,7 @@ func ManPages(t *testing.T, root *cobra.Command, update bool) {
 		if err := doc.GenMan(cmd, header, &page); err != nil {
 			t.Fatal(err)
 		}
-		// The date is that of the build; a page has none.
+		// The date of the build must not be in the page.
 		text := strings.Replace(page.String(), header.Date.Format("Jan 2006"), "", 1)
 		pages[strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1"] = []byte(text)
 		for _, sub := range cmd.Commands() {
@@ -60,7 +60,7 @@ func ManPages(t *testing.T, root *cobra.Command, update bool) {
 			continue
 		}
 		if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, page) {
-			t.Errorf("docs/man/%s is not what the help says (%v); -update rewrites it", name, err)
+			t.Errorf("docs/man/%s differs from the help text (%v); -update rewrites it", name, err)
 		}
 	}
 	if have, _ := filepath.Glob(filepath.Join(manDir, root.Name()+"*.1")); len(have) != len(pages) {

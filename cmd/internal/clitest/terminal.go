@@ -13,15 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal returns a pseudo-terminal of 100 by 30 and a function that returns
-// what was written to it up to now, once the text done is among it.
+// Terminal returns a pseudo-terminal of 100 columns and 30 rows, and a function that waits
+// until the text done was written to it and returns everything written since its last call.
+// The test is skipped if there are no pseudo-terminals.
 func Terminal(t *testing.T) (tty *os.File, until func(done string) string) {
 	t.Helper()
 	_, tty, until = Keyboard(t)
 	return tty, until
 }
 
-// Keyboard is Terminal with what types on it.
+// Keyboard is Terminal with a writer for what a user types.
 func Keyboard(t *testing.T) (keys io.Writer, tty *os.File, until func(done string) string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -1,5 +1,5 @@
-// Package shortopt lets long options be shortened, as in the original, whose
-// users have scripts with --just-num.
+// Package shortopt expands abbreviated long options, such as --just-num, which the original
+// accepts and scripts use.
 package shortopt
 
 import (
@@ -12,17 +12,18 @@ import (
 
 // Annotations of commands.
 const (
-	// Original names the long options of the original's command of that name,
-	// joined by blanks.
+	// Original holds the long options of the original's command of the same name, joined
+	// by blanks.
 	Original = "original-options"
 
-	// First is set to anything if no options follow the first argument.
+	// First is present if options must come before the first argument.
 	First = "options-first"
 )
 
-// Expand replaces shortened long options by the whole ones. A prefix that is
-// unique among the original's options of the command keeps that meaning whatever
-// we add; any other must be unique among all.
+// Expand returns args with abbreviated long options replaced by the whole ones. A prefix
+// that is unique among the original's options of the command keeps that meaning when we
+// add options. Any other prefix must be unique among all options; the error names the
+// candidates.
 func Expand(root *cobra.Command, args []string) ([]string, error) {
 	cmd := root
 	out := make([]string, 0, len(args))
@@ -42,13 +43,13 @@ func Expand(root *cobra.Command, args []string) ([]string, error) {
 				return args, err
 			}
 			if flag == nil {
-				break // cobra says what is wrong with it
+				break // cobra reports it
 			}
 			arg = "--" + flag.Name
 			if hasValue {
 				arg += "=" + value
 			} else if flag.NoOptDefVal == "" && i+1 < len(args) {
-				i++ // its value, which may look like an option
+				i++ // the value, which may look like an option
 				out = append(out, arg)
 				arg = args[i]
 			}
@@ -70,8 +71,8 @@ func Expand(root *cobra.Command, args []string) ([]string, error) {
 	return out, nil
 }
 
-// takesNext reports whether the short options take their value from the next
-// argument.
+// takesNext reports whether the last of the short options takes the next argument as its
+// value.
 func takesNext(cmd *cobra.Command, short string) bool {
 	for i := range len(short) {
 		flag := cmd.Flags().ShorthandLookup(short[i : i+1])
@@ -85,7 +86,7 @@ func takesNext(cmd *cobra.Command, short string) bool {
 	return false
 }
 
-// findFlag returns the long option that name is or begins; nil if there is none.
+// findFlag returns the long option with this name or prefix, or nil.
 func findFlag(cmd *cobra.Command, name string) (*pflag.Flag, error) {
 	cmd.InitDefaultHelpFlag()
 	if flag := cmd.Flag(name); flag != nil {
@@ -112,5 +113,5 @@ func findFlag(cmd *cobra.Command, name string) (*pflag.Flag, error) {
 	case 1:
 		return cmd.Flag(found[0]), nil
 	}
-	return nil, fmt.Errorf("%s: option --%s is short for --%s", cmd.Name(), name, strings.Join(found, " and --"))
+	return nil, fmt.Errorf("%s: option --%s is ambiguous: --%s", cmd.Name(), name, strings.Join(found, " or --"))
 }
