@@ -17,21 +17,10 @@ import (
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/pytext"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
-
-// eventually waits for something that another process does.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited a minute in vain for %s", what)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
 
 var eventLine = regexp.MustCompile(`^(\d\d:\d\d:\d\d\.\d\d\d) L(\d+) \[\]#(\d+) (.*)$`)
 
@@ -165,14 +154,14 @@ func TestOriginalLogGatherer(t *testing.T) {
 	if err := os.WriteFile(furls, []byte("# gatherers\n\n"+furl+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the gatherer's subscription", func() bool { return lp.Stats().Subscribers == 1 })
+	testwait.Eventually(t, "the gatherer's subscription", func() bool { return lp.Stats().Subscribers == 1 })
 	var want []string
 	for i := range 300 {
 		m := fmt.Sprint("gathered ", i)
 		lp.Log(context.Background(), slog.LevelDebug, m, logport.Facility("app"))
 		want = append(want, m)
 	}
-	eventually(t, "300 events in the gatherer's file", func() bool {
+	testwait.Eventually(t, "300 events in the gatherer's file", func() bool {
 		_, events := readEvents(t, filepath.Join(dir, "from-*.flog"))
 		return len(messages(events)) >= len(want)
 	})
@@ -209,10 +198,10 @@ func TestOriginalIncidentGatherer(t *testing.T) {
 		files, _ := filepath.Glob(filepath.Join(gathererDir, "incidents", "*", "incident-*.flog.bz2"))
 		return len(files)
 	}
-	eventually(t, "the old incident", func() bool { return stored() == 1 })
+	testwait.Eventually(t, "the old incident", func() bool { return stored() == 1 })
 	declare(lp, "new incident")
-	eventually(t, "the new incident", func() bool { return stored() == 2 })
-	eventually(t, "its classification", func() bool {
+	testwait.Eventually(t, "the new incident", func() bool { return stored() == 2 })
+	testwait.Eventually(t, "its classification", func() bool {
 		data, _ := os.ReadFile(filepath.Join(gathererDir, "classified", "unknown"))
 		return strings.Count(string(data), "\n") == 2
 	})
@@ -249,7 +238,7 @@ func TestOriginalGathererGetsAll(t *testing.T) {
 		lp.DeclareIncident(context.Background(), fmt.Sprint("incident ", i))
 		lp.Flush(context.Background())
 	}
-	eventually(t, "51 incidents at the gatherer", func() bool {
+	testwait.Eventually(t, "51 incidents at the gatherer", func() bool {
 		files, _ := filepath.Glob(filepath.Join(gathererDir, "incidents", "*", "incident-*.flog.bz2"))
 		return len(files) == 51
 	})
@@ -278,7 +267,7 @@ func TestOriginalTailUnderOverload(t *testing.T) {
 	cmd.Env = append(os.Environ(), "TZ=UTC", "PYTHONUNBUFFERED=1")
 	tail := foolscaptest.Run(t, cmd)
 	tail.Expect(t, `^Remote Versions:$`)
-	eventually(t, "the subscription", func() bool { return lp.Stats().Subscribers == 1 })
+	testwait.Eventually(t, "the subscription", func() bool { return lp.Stats().Subscribers == 1 })
 	// Its place in the stream begins with an event that it shows.
 	next := func() (num event.Num, text string) {
 		m := tail.Expect(t, eventLine.String())
@@ -305,7 +294,7 @@ func TestOriginalTailUnderOverload(t *testing.T) {
 			break
 		}
 	}
-	eventually(t, "the loss to be counted", func() bool {
+	testwait.Eventually(t, "the loss to be counted", func() bool {
 		dropped := lp.Stats().SubscriberDropped
 		return uint64(got)+dropped >= 20_000
 	})
@@ -324,13 +313,13 @@ func TestOriginalGatherersUnderOverload(t *testing.T) {
 	logDir, logFURL := originalGatherer(t, "create-gatherer")
 	incidentDir, incidentFURL := originalGatherer(t, "create-incident-gatherer")
 	lp := open(t, logport.Config{Dir: t.TempDir(), Gatherers: []string{logFURL, incidentFURL}, TrailingDelay: time.Second})
-	eventually(t, "both gatherers", func() bool { return lp.Stats().Subscribers == 2 })
+	testwait.Eventually(t, "both gatherers", func() bool { return lp.Stats().Subscribers == 2 })
 	lp.Log(context.Background(), slog.LevelInfo, "begin", logport.Facility("app"))
 	stored := func() []*event.Event {
 		_, events := readEvents(t, filepath.Join(logDir, "from-*.flog"))
 		return events
 	}
-	eventually(t, "the first event", func() bool { return len(messages(stored())) == 1 })
+	testwait.Eventually(t, "the first event", func() bool { return len(messages(stored())) == 1 })
 	flood(lp, 10_000)
 	lp.Log(context.Background(), slog.LevelWarn, "trigger in the flood", logport.Facility("other"))
 	flood(lp, 10_000)
@@ -355,7 +344,7 @@ func TestOriginalGatherersUnderOverload(t *testing.T) {
 		}
 		return 0
 	}()
-	eventually(t, "all to be stored or counted", func() bool {
+	testwait.Eventually(t, "all to be stored or counted", func() bool {
 		before := uint64(0)
 		for _, e := range stored() {
 			if n, _ := e.Num(); n < begin {
@@ -367,7 +356,7 @@ func TestOriginalGatherersUnderOverload(t *testing.T) {
 	if n := count(); n < 2000 {
 		t.Errorf("the log gatherer has %d events, its queue alone holds 2,000", n)
 	}
-	eventually(t, "the incident", func() bool {
+	testwait.Eventually(t, "the incident", func() bool {
 		_, events := readEvents(t, filepath.Join(incidentDir, "incidents", "*", "*.bz2"))
 		for _, e := range events {
 			if e.Text("message") == "trigger in the flood" {

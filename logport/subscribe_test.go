@@ -18,6 +18,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -98,7 +99,7 @@ func subscribe(t testing.TB, lp *logport.Logport, o wire.SubscribeOptions, handl
 		cancel()
 		<-done
 	})
-	eventually(t, "the subscription", func() bool {
+	testwait.Eventually(t, "the subscription", func() bool {
 		select {
 		case err := <-done:
 			done <- err
@@ -130,7 +131,7 @@ func TestSubscribeAccountsForEveryEvent(t *testing.T) {
 	}
 	wg.Wait()
 	for _, c := range []*tally{&all, &some} {
-		eventually(t, "all events to be accounted for", func() bool { return c.sum() >= lp.Stats().Events })
+		testwait.Eventually(t, "all events to be accounted for", func() bool { return c.sum() >= lp.Stats().Events })
 		if c.wrong != nil {
 			t.Error(c.wrong)
 		}
@@ -165,7 +166,7 @@ func TestSubscribeCatchesUpInOrder(t *testing.T) {
 	for i := range 50 {
 		lp.Log(context.Background(), slog.LevelInfo, fmt.Sprint("new ", i))
 	}
-	eventually(t, "250 events", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.delivered == 250 })
+	testwait.Eventually(t, "250 events", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.delivered == 250 })
 	for i, m := range c.messages {
 		want := fmt.Sprint("old ", i)
 		if i >= 200 {
@@ -193,9 +194,9 @@ func TestStalledSubscriberCostsItsQueue(t *testing.T) {
 	for range 200_000 {
 		lp.Log(context.Background(), slog.LevelInfo, "flood", slog.String("pad", strings.Repeat("x", 100)))
 	}
-	eventually(t, "the stall", stalled.Load)
+	testwait.Eventually(t, "the stall", stalled.Load)
 	close(release)
-	eventually(t, "all events to be accounted for", func() bool { return c.sum() >= lp.Stats().Events-before })
+	testwait.Eventually(t, "all events to be accounted for", func() bool { return c.sum() >= lp.Stats().Events-before })
 	if c.wrong != nil {
 		t.Error(c.wrong)
 	}
@@ -233,7 +234,7 @@ func TestHandlerEndsTheSubscription(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Errorf("Subscribe returned %v", err)
 	}
-	eventually(t, "the publisher to notice", func() bool { return lp.Stats().Subscribers == 0 })
+	testwait.Eventually(t, "the publisher to notice", func() bool { return lp.Stats().Subscribers == 0 })
 }
 
 func TestCloseDeliversWhatIsQueued(t *testing.T) {
@@ -445,10 +446,10 @@ func TestFollowAcrossFaults(t *testing.T) {
 			return c.take(b)
 		}, nil)
 	}()
-	eventually(t, "the faults", func() bool { return connections.Load() >= faults })
+	testwait.Eventually(t, "the faults", func() bool { return connections.Load() >= faults })
 	close(stop)
 	logging.Wait()
-	eventually(t, "all events to be accounted for", func() bool { return accounted.Load() >= lp.Stats().Events })
+	testwait.Eventually(t, "all events to be accounted for", func() bool { return accounted.Load() >= lp.Stats().Events })
 	cancel()
 	<-done
 	if c.wrong != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/filter"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 	"github.com/flogtool/flogtool/tail"
@@ -118,7 +119,7 @@ func TestTailBacklogOurs(t *testing.T) {
 func TestTailBacklogOriginal(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
-	prog := foolscaptest.Start(t, app, furl, freePort(t))
+	prog := foolscaptest.Start(t, app, furl, strconv.Itoa(testwait.FreePort(t)))
 	prog.Expect(t, `^ready`)
 	target := target(t, furl)
 	// Show all buffered events, for their numbers and to see that there are many.

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 	"github.com/flogtool/flogtool/event/flogfile/bzip2"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -68,16 +70,6 @@ stdio.StandardIO(Lines())
 print("ready", flush=True)
 reactor.run()
 `
-
-// freePort returns a port of 127.0.0.1 that nothing listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command(foolscaptest.Python(t), "-c", "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(out))
-}
 
 // startFollow runs f and returns its output line by line.
 func startFollow(t *testing.T, f tail.Follow) (next func() string, stop func() error) {
@@ -143,7 +135,7 @@ func until(t *testing.T, next func() string, pattern string) (lines []string) {
 func TestTailBesideOriginal(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
-	prog := foolscaptest.Start(t, app, furl, freePort(t))
+	prog := foolscaptest.Start(t, app, furl, strconv.Itoa(testwait.FreePort(t)))
 	prog.Expect(t, `^ready`)
 	target := target(t, dir)
 	for _, args := range [][]string{nil, {"-c"}} {
@@ -211,7 +203,7 @@ func TestTailBesideOriginal(t *testing.T) {
 func TestTailReconnectsAndSaves(t *testing.T) {
 	dir := t.TempDir()
 	furl := filepath.Join(dir, "logport.furl")
-	port := freePort(t)
+	port := strconv.Itoa(testwait.FreePort(t))
 	prog := foolscaptest.Start(t, app, furl, port)
 	prog.Expect(t, `^ready`)
 	target := target(t, furl)

@@ -12,20 +12,11 @@ import (
 	"time"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
 )
-
-// eventually waits until done returns true, and fails the test with what after a minute.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("gave up waiting for %s", what)
-		}
-	}
-}
 
 // flogtoolRun runs a command line and returns its exit code and output.
 func flogtoolRun(args ...string) (code int, out, errw string) {
@@ -100,7 +91,7 @@ func TestThresholdFallsBack(t *testing.T) {
 	if lp.Threshold("db") != event.Weird {
 		t.Error("the threshold did not change")
 	}
-	eventually(t, "the threshold to fall back", func() bool { return lp.Threshold("db") == event.Noisy })
+	testwait.Eventually(t, "the threshold to fall back", func() bool { return lp.Threshold("db") == event.Noisy })
 	var messages []string
 	for e := range lp.Buffered() {
 		messages = append(messages, e.Text("message"))
@@ -142,8 +133,8 @@ func TestFURLCommand(t *testing.T) {
 	if code != 0 || fresh == old || !strings.HasPrefix(fresh, old[:strings.LastIndex(old, "/")]) {
 		t.Fatalf("furl rotate: exit code %d, output %q, errors %q", code, out, errw)
 	}
-	eventually(t, "the process to use the new FURL", func() bool { furl, _ := lp.FURL(); return furl == fresh })
-	eventually(t, "the subscription by the old FURL to end", func() bool { return lp.Stats().Subscribers == 0 })
+	testwait.Eventually(t, "the process to use the new FURL", func() bool { furl, _ := lp.FURL(); return furl == fresh })
+	testwait.Eventually(t, "the subscription by the old FURL to end", func() bool { return lp.Stats().Subscribers == 0 })
 	if err := <-ended; !errors.Is(err, wire.ErrEnded) {
 		t.Errorf("the subscription ended with %v", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
@@ -92,7 +93,7 @@ func (y *yard) check(t *testing.T) {
 		t.Errorf("outside the target directory there is now %q, and was %q", now, y.outside)
 	}
 	// A client that has disconnected does not learn when the server is done.
-	eventually(t, "the end of partial files and marks", func() bool { return len(y.left(t)) == 0 })
+	testwait.Eventually(t, "the end of partial files and marks", func() bool { return len(y.left(t)) == 0 })
 	if err := appserver.Upload(t.Context(), connect(t, y.flat), "good", strings.NewReader("good"), nil); err != nil {
 		t.Errorf("a good upload afterwards: %v", err)
 	}
@@ -431,7 +432,7 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	r.Peer().Disconnect()
 	r = connect(t, furl)
-	eventually(t, "room for another request", func() bool {
+	testwait.Eventually(t, "room for another request", func() bool {
 		return r.Call(t.Context(), "execute", rpc.Pos(watcher), nil) == nil
 	})
 }
@@ -441,7 +442,7 @@ func none(*rpc.Call) (any, error) { return nil, nil }
 // waitPID returns the process ID that a command writes into a file.
 func waitPID(t *testing.T, file string) (pid int) {
 	t.Helper()
-	eventually(t, "the command's number", func() bool {
+	testwait.Eventually(t, "the command's number", func() bool {
 		text, err := os.ReadFile(file)
 		n, _ := fmt.Sscanf(string(text), "%d\n", &pid)
 		return err == nil && n == 1
@@ -451,17 +452,7 @@ func waitPID(t *testing.T, file string) (pid int) {
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	eventually(t, "the command's end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
-}
-
-// eventually waits until a condition holds that another process causes.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s was not seen in a minute", what)
-		}
-	}
+	testwait.Eventually(t, "the command's end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 // Two hundred concurrent clients are served and leave nothing running.
@@ -510,7 +501,7 @@ func TestManyClients(t *testing.T) {
 		wantFile(t, y.target, fmt.Sprint("many", i), content, 0o644)
 	}
 	wantFile(t, y.target, "same", content, 0o644)
-	eventually(t, "the end of all goroutines and files", func() bool {
+	testwait.Eventually(t, "the end of all goroutines and files", func() bool {
 		runtime.GC() // runs cleanups
 		return runtime.NumGoroutine() <= goroutines+10 && openFiles(t) <= files
 	})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,26 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
 	"github.com/flogtool/flogtool/rpc/foolscaptest"
 )
 
-// freePort returns a port that is free now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // newDir makes a server's directory with Create.
 func newDir(t *testing.T) *appserver.Dir {
 	t.Helper()
-	port := freePort(t)
+	port := testwait.FreePort(t)
 	d, _, err := appserver.Create(filepath.Join(t.TempDir(), "fs"), appserver.Options{
 		Port:     fmt.Sprintf("tcp:%d:interface=127.0.0.1", port),
 		Location: fmt.Sprintf("tcp:127.0.0.1:%d", port),
@@ -50,7 +39,7 @@ func newDir(t *testing.T) *appserver.Dir {
 func originalDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "fs")
-	port := freePort(t)
+	port := testwait.FreePort(t)
 	tool(t, 0, "flappserver", "create", "-l", fmt.Sprintf("tcp:127.0.0.1:%d", port),
 		"-p", fmt.Sprintf("tcp:%d:interface=127.0.0.1", port), dir)
 	return dir

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/rpc"
 	"github.com/flogtool/flogtool/rpc/appserver"
 )
@@ -89,7 +90,7 @@ func (g *gate) open(t *testing.T, word string) {
 // pid waits for the nth run, from 1, and returns its process.
 func (g *gate) pid(t *testing.T, n int) (pid int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("run %d", n), func() bool {
+	testwait.Eventually(t, fmt.Sprintf("run %d", n), func() bool {
 		text, err := os.ReadFile(g.runs)
 		lines := strings.Split(string(text), "\n")
 		if err != nil || len(lines) <= n {
