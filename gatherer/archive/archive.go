@@ -36,8 +36,8 @@ import (
 )
 
 // Archive is the incidents in a gatherer's directory. Its methods may be called
-// from any goroutine, except that only one at a time may write what belongs to
-// one TubID or to one incident.
+// from any goroutine, but only one goroutine at a time may store what belongs to
+// one TubID, and only one may call AddPublished.
 type Archive struct {
 	dir *durable.Dir
 

@@ -59,8 +59,8 @@ func (t *index) addPublished(id ID, target string) {
 	t.change(id, func(e *entry) { e.published = t.lists.with(e.published, target) })
 }
 
-// AddPublished notes durably that a target has acknowledged an incident. Only one
-// goroutine at a time may call it.
+// AddPublished notes durably that a target has acknowledged an incident. After an
+// error it may be called again.
 func (a *Archive) AddPublished(s Stored, target string) error {
 	if err := a.dir.AppendLines(publishedFile, s.Path()+" "+target); err != nil {
 		return fmt.Errorf("archive: %w", err)

@@ -126,8 +126,8 @@ func subject(category string, i int) string {
 	return fmt.Sprintf("flog.incident.%s.02b4.incident-%04d", category, i)
 }
 
-// house is a pipeline under test.
-type house struct {
+// fixture is a pipeline under test.
+type fixture struct {
 	*Pipeline
 	dir     *durable.Dir
 	archive *archive.Archive
@@ -136,16 +136,16 @@ type house struct {
 }
 
 // open opens the archive of dir, with a pipeline of these rules, by their names.
-func open(t *testing.T, dir *durable.Dir, rules map[string]string) *house {
+func open(t *testing.T, dir *durable.Dir, rules map[string]string) *fixture {
 	t.Helper()
 	a, err := archive.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newHouse(t, dir, a, newServer(), rules)
+	return newFixture(t, dir, a, newServer(), rules)
 }
 
-func newHouse(t *testing.T, dir *durable.Dir, a *archive.Archive, target *server, rules map[string]string) *house {
+func newFixture(t *testing.T, dir *durable.Dir, a *archive.Archive, target *server, rules map[string]string) *fixture {
 	t.Helper()
 	files := fstest.MapFS{}
 	for name, rule := range rules {
@@ -155,7 +155,7 @@ func newHouse(t *testing.T, dir *durable.Dir, a *archive.Archive, target *server
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{dir: dir, archive: a, server: target, log: testwait.NewLog(t)}
+	h := &fixture{dir: dir, archive: a, server: target, log: testwait.NewLog(t)}
 	h.Pipeline = New(Config{Archive: a, Rules: loaded, Target: h.server, Log: slog.New(h.log)})
 	return h
 }
@@ -171,7 +171,7 @@ func newDir(t *testing.T) *durable.Dir {
 }
 
 // start runs the pipeline until stop is called, at the latest at the test's end.
-func (h *house) start(t *testing.T) (stop func()) {
+func (h *fixture) start(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -255,18 +255,18 @@ func TestPipeline(t *testing.T) {
 func TestSetAside(t *testing.T) {
 	for _, tt := range []struct {
 		name, step, reason string
-		damage             func(t *testing.T, h *house, s archive.Stored) (mend func())
+		damage             func(t *testing.T, h *fixture, s archive.Stored) (mend func())
 	}{
-		{"file damaged before its classification", "classify", "not a flogfile", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"file damaged before its classification", "classify", "not a flogfile", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			return damage(t, h, s)
 		}},
-		{"file damaged after its classification", "publish", "not a flogfile", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"file damaged after its classification", "publish", "not a flogfile", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			if _, err := h.archive.Classify(s, []string{"unknown"}, 0); err != nil {
 				t.Fatal(err)
 			}
 			return damage(t, h, s)
 		}},
-		{"file gone", "classify", "file does not exist", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"file gone", "classify", "file does not exist", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			text, err := h.dir.ReadFile(s.Path())
 			if err != nil {
 				t.Fatal(err)
@@ -276,15 +276,15 @@ func TestSetAside(t *testing.T) {
 			}
 			return func() { h.dir.WriteFile(s.Path(), text, 0o600) }
 		}},
-		{"message refused", "publish", "too large", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"message refused", "publish", "too large", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			h.server.failAt(subject("unknown", 0), errors.New("too large"))
 			return func() { h.server.failAt("", nil) }
 		}},
-		{"file refused", "publish", "bad name", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"file refused", "publish", "bad name", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			h.server.failAt("02b4/"+s.Name, errors.New("bad name"))
 			return func() { h.server.failAt("", nil) }
 		}},
-		{"always the same incident when the target seems away", "publish", "nobody there", func(t *testing.T, h *house, s archive.Stored) func() {
+		{"always the same incident when the target seems away", "publish", "nobody there", func(t *testing.T, h *fixture, s archive.Stored) func() {
 			h.server.failAt(subject("unknown", 0), away{})
 			return func() { h.server.failAt("", nil) }
 		}},
@@ -333,7 +333,7 @@ func TestSetAside(t *testing.T) {
 }
 
 // damage makes a file unreadable; mend mends it.
-func damage(t *testing.T, h *house, s archive.Stored) (mend func()) {
+func damage(t *testing.T, h *fixture, s archive.Stored) (mend func()) {
 	t.Helper()
 	text, err := h.dir.ReadFile(s.Path())
 	if err == nil {
@@ -380,6 +380,7 @@ func TestTargetAway(t *testing.T) {
 			want = append(want, subject("unknown", i))
 		}
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		if n := h.log.Count("incident classified"); n != 5 {
 			t.Errorf("%d incidents are classified, want all", n)
 		}
@@ -452,7 +453,7 @@ func TestPowerCut(t *testing.T) {
 		if err != nil {
 			return
 		}
-		stop := newHouse(t, disk.Dir(), a, target, rules).start(t)
+		stop := newFixture(t, disk.Dir(), a, target, rules).start(t)
 		synctest.Wait()
 		stop()
 	}

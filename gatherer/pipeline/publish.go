@@ -37,7 +37,7 @@ func unpublished(s archive.State) bool {
 }
 
 func publishedAs(s archive.State, category string) bool {
-	return slices.Contains(s.Published, incident.CategorySubject(category)) || slices.Contains(s.Published, archive.EveryTarget)
+	return slices.Contains(s.Published, archive.EveryTarget) || slices.Contains(s.Published, incident.CategorySubject(category))
 }
 
 func (p *publishStep) Do(ctx context.Context, s archive.Stored) error {

@@ -222,12 +222,11 @@ func (st *stage) run(ctx context.Context) {
 			out.end(st.log)
 			st.finish(s)
 		case unavailable(err) && !st.blame(s):
-			wait := out.extend(st, s, err)
-			st.put(s, wait)
 			select {
 			case <-ctx.Done():
-			case <-time.After(wait):
+			case <-time.After(out.extend(st, s, err)):
 			}
+			st.putBack(s)
 		default:
 			st.fail(s, err)
 		}
@@ -277,14 +276,14 @@ func (st *stage) blame(s archive.Stored) bool {
 	return ok && done != st.t.done
 }
 
-// put gives back an incident that was taken while the target is away. The others
-// come first.
-func (st *stage) put(s archive.Stored, wait time.Duration) {
+// putBack gives back an incident that could not be done because the target was away.
+// All others that are queued come before it.
+func (st *stage) putBack(s archive.Stored) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.t.doing = false
 	if f := st.t.failed[s.ID]; f != nil {
-		f.due = time.Now().Add(wait)
+		f.due = time.Now().Add(minRetry)
 		return
 	}
 	st.t.push(s)

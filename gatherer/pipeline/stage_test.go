@@ -30,6 +30,9 @@ func (c *counter) Do(_ context.Context, s archive.Stored) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.done[s.ID] > 0 {
+		return nil
+	}
 	c.tries[s.ID]++
 	if err := c.fail(s); err != nil {
 		return err
@@ -45,7 +48,7 @@ func (c *counter) undone(s archive.State) bool {
 }
 
 // newCounterStage returns a stage over an archive with n incidents.
-func newCounterStage(t *testing.T, n int) (*stage, *counter, *archive.Archive) {
+func newCounterStage(t *testing.T, n int) (*stage, *counter) {
 	t.Helper()
 	dir := newDir(t)
 	for _, name := range []string{"incidents", "incidents/" + tub} {
@@ -70,7 +73,7 @@ func newCounterStage(t *testing.T, n int) (*stage, *counter, *archive.Archive) {
 		fail:  func(archive.Stored) error { return nil },
 		tries: map[archive.ID]int{}, done: map[archive.ID]int{},
 	}
-	return newStage("count", c, a, c.undone, slog.New(testwait.NewLog(t))), c, a
+	return newStage("count", c, a, c.undone, slog.New(testwait.NewLog(t))), c
 }
 
 func stored(i int) archive.Stored { return archive.Stored{ID: id(i), Ending: ".flog.zst"} }
@@ -89,18 +92,19 @@ func run(t *testing.T, st *stage) {
 func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 5*maxQueue + 7
-		st, c, _ := newCounterStage(t, n)
+		st, c := newCounterStage(t, n)
 		c.gate = make(chan struct{})
-		var handed []archive.Stored
-		st.next = func(s archive.Stored) { handed = append(handed, s) }
+		handed := map[archive.ID]bool{}
+		st.next = func(s archive.Stored) { handed[s.ID] = true }
 		run(t, st)
 		for i := range n {
 			st.add(stored(i))
 			st.mu.Lock()
-			if len(st.t.queue) > maxQueue || len(st.t.queued) != len(st.t.queue) {
-				t.Fatalf("the queue has %d names, the bound is %d", len(st.t.queue), maxQueue)
-			}
+			queue, queued := len(st.t.queue), len(st.t.queued)
 			st.mu.Unlock()
+			if queue > maxQueue || queued != queue {
+				t.Fatalf("the queue has %d names, and %d in its index; the bound is %d", queue, queued, maxQueue)
+			}
 			if i%1000 == 0 {
 				c.gate <- struct{}{} // some are done meanwhile
 			}
@@ -123,7 +127,7 @@ func TestQueueIsBounded(t *testing.T) {
 func TestFailuresAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 3 * maxFailed
-		st, c, _ := newCounterStage(t, n)
+		st, c := newCounterStage(t, n)
 		bad := func(i int) bool { return i%10 != 0 }
 		number := map[archive.ID]int{}
 		for i := range n {
@@ -140,6 +144,8 @@ func TestFailuresAreBounded(t *testing.T) {
 			t.Helper()
 			st.mu.Lock()
 			defer st.mu.Unlock()
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			if len(st.t.failed) > maxFailed || len(st.t.suspects) > 0 {
 				t.Errorf("%d failures are remembered, the bound is %d; %d suspects", len(st.t.failed), maxFailed, len(st.t.suspects))
 			}
@@ -163,6 +169,7 @@ func TestFailuresAreBounded(t *testing.T) {
 		c.fail = func(archive.Stored) error { return nil }
 		c.mu.Unlock()
 		time.Sleep(80 * time.Minute)
+		synctest.Wait()
 		for i := range n {
 			if times := c.done[id(i)]; times != 1 {
 				t.Errorf("incident %d was done %d times, want once", i, times)
@@ -179,7 +186,7 @@ func TestFailuresAreBounded(t *testing.T) {
 func TestTargetAwayBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 3 * maxQueue
-		st, c, _ := newCounterStage(t, n)
+		st, c := newCounterStage(t, n)
 		c.fail = func(archive.Stored) error { return fmt.Errorf("full disk: %w", away{}) }
 		run(t, st)
 		for i := range n {
@@ -195,6 +202,7 @@ func TestTargetAwayBounded(t *testing.T) {
 		c.fail = func(archive.Stored) error { return nil }
 		c.mu.Unlock()
 		time.Sleep(80 * time.Second)
+		synctest.Wait()
 		for i := range n {
 			if times := c.done[id(i)]; times != 1 {
 				t.Errorf("incident %d was done %d times, want once", i, times)
