@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,11 @@ type conn struct {
 	ctx      context.Context // ends with the connection
 	cancel   context.CancelCauseFunc
 	lastRead atomic.Int64 // when bytes last arrived, in nanoseconds since the Tub began
+	held     atomic.Int64 // bytes of the Tub's budget
+	holder   atomic.Bool  // the peer holds, or held, a reference to an object of this Tub
+	spoke    atomic.Bool  // the peer has sent a whole message
+	admitted *counted     // of an inbound connection
+	self     bool         // an end of the Tub's connection to itself
 	reqs     atomic.Uint64
 
 	writer, deliverer func() // writeLoop and deliverLoop
@@ -74,6 +80,7 @@ type tables struct {
 	dead bool
 
 	out      []byte        // to be written
+	charged  int64         // bytes of the budget for out
 	spare    []byte        // the writer's last buffer
 	writing  bool          // the writer runs
 	room     chan struct{} // closed when out is taken; nil if nobody waits
@@ -98,7 +105,8 @@ type tables struct {
 	running  int           // methods that run
 	lookups  int           // names being looked up by the application
 	resume   sync.Cond     // on mu: the reader may continue
-	paused   bool          // the reader waits for resume
+	paused   bool          // the reader waits for resume, or for memory
+	probe    *time.Timer   // while paused
 	idle     chan struct{} // closed when no method runs or the writer ends; nil if nobody waits
 	draining bool          // no new calls are accepted
 	closing  bool          // the output is still written, nothing new is queued
@@ -110,6 +118,11 @@ func (t *Tub) newConn(nc net.Conn, peer TubID, table int) *conn {
 	c := &conn{tub: t, nc: nc, peerID: peer, table: table, since: time.Now()}
 	c.ctx, c.cancel = context.WithCancelCause(t.ctx)
 	c.t.resume.L = &c.mu
+	if tc, ok := nc.(*tls.Conn); ok {
+		if under, ok := tc.NetConn().(*corked); ok {
+			c.admitted, _ = under.Conn.(*counted)
+		}
+	}
 	c.writer, c.deliverer = c.writeLoop, c.deliverLoop
 	c.t.writing = true // until start, so that nothing is written before
 	c.lastRead.Store(t.now())
@@ -137,6 +150,8 @@ var (
 	errSilent       = errors.New("the peer was silent for longer than DisconnectTimeout")
 	errDisconnected = errors.New("disconnected by this side")
 	errStuck        = errors.New("the peer does not read")
+
+	errSilentStranger = errors.New("the peer has sent no message")
 )
 
 // shutdown ends the connection for the given cause.
@@ -151,8 +166,9 @@ func (c *conn) shutdown(cause error) {
 	exports := c.t.exports
 	c.t.pending, c.t.exports, c.t.exported, c.t.imports = nil, nil, nil, nil
 	c.t.giftsOut, c.t.giftsTo = nil, nil
+	queue, charged := c.t.queue[c.t.head:], c.t.charged
 	c.t.queue, c.t.head, c.t.queued = nil, 0, 0
-	c.t.out = nil
+	c.t.out, c.t.charged = nil, 0
 	for _, timer := range c.t.timers {
 		timer.Stop()
 	}
@@ -163,6 +179,10 @@ func (c *conn) shutdown(cause error) {
 	c.tub.log.LogAttrs(context.Background(), slog.LevelDebug, "connection ended",
 		slog.String("tub", string(c.peerID)), slog.Bool("inbound", c.inbound), slog.Any("err", cause))
 	c.cancel(cause)
+	for _, in := range queue {
+		charged += in.charged
+	}
+	c.tub.budget.give(c, charged)
 	c.tub.forget(c) // before a caller sees the end and connects again
 	err := c.deadErr()
 	for _, p := range pending {
@@ -201,7 +221,10 @@ func (c *conn) readLoop() {
 	r.d.OnPing = c.pong
 	r.d.Extend = r.extend
 	r.d.Copy = r.copyable
+	r.d.Charge = r.charge
+	r.d.MaxMessage = c.maxMessage
 	err := r.run()
+	r.release()
 	switch _, peer := errors.AsType[*banana.PeerError](err); {
 	case err == io.EOF:
 		err = errHungUp
@@ -318,7 +341,9 @@ func recycle(b []byte) []byte {
 func (c *conn) writeLoop() {
 	var until time.Time // of the write deadline
 	var buf []byte
+	var charged int64
 	for {
+		c.tub.budget.give(c, charged)
 		c.mu.Lock()
 		if buf != nil {
 			c.t.spare = recycle(buf)
@@ -337,6 +362,7 @@ func (c *conn) writeLoop() {
 			return
 		}
 		c.t.out, c.t.spare = c.t.spare, nil
+		charged, c.t.charged = c.t.charged, 0
 		c.makeRoom()
 		c.mu.Unlock()
 
@@ -387,7 +413,7 @@ func (c *conn) write(b []byte, until *time.Time) error {
 func (c *conn) pong(n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.t.dead || int64(len(c.t.out)) > c.tub.cfg.Limits.Queue {
+	if c.t.dead || len(c.t.out) > maxSpare {
 		return // a peer that does not read would not see it
 	}
 	c.t.out = banana.AppendPing(c.t.out, n, banana.TokenPong)
@@ -453,8 +479,9 @@ func (m *message) done() {
 	messages.Put(m)
 }
 
-// queue appends m to the output. mu is held.
+// queue appends m, which was charged, to the output. mu is held.
 func (c *conn) queue(m *message) {
+	c.t.charged += int64(m.Len())
 	if c.t.out == nil {
 		c.t.out = c.t.spare
 		c.t.spare = nil
@@ -474,11 +501,16 @@ func (c *conn) queue(m *message) {
 // send queues m and registers p, unless it is nil, for the answer. It blocks until
 // there is room in the output or ctx is done.
 func (c *conn) send(ctx context.Context, m *message, p *Pending) error {
+	size := int64(m.Len())
+	if err := c.tub.budget.take(ctx, c, size); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	for {
 		switch {
 		case c.t.dead || c.t.closing:
 			c.mu.Unlock()
+			c.tub.budget.give(c, size)
 			return c.deadErr()
 		case int64(len(c.t.out)) <= c.tub.cfg.Limits.Queue:
 			if p != nil {
@@ -502,6 +534,7 @@ func (c *conn) send(ctx context.Context, m *message, p *Pending) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
+			c.tub.budget.give(c, size)
 			return context.Cause(ctx)
 		}
 		c.mu.Lock()
@@ -516,12 +549,21 @@ func (c *conn) sendNow(m *message) error {
 	if c.t.dead || c.t.closing {
 		return c.deadErr()
 	}
+	c.tub.budget.force(c, int64(m.Len()))
 	c.queue(m)
 	return nil
 }
 
-// watch starts the timers for keepalive and disconnection.
+// watch starts the timers for keepalive and disconnection, and for the first message of
+// a stranger.
 func (c *conn) watch() {
+	if c.inbound {
+		c.after(strangerTime, func() {
+			if !c.spoke.Load() && !c.holder.Load() {
+				c.shutdown(errSilentStranger)
+			}
+		})
+	}
 	ping, cut := c.tub.cfg.KeepaliveTimeout, c.tub.cfg.DisconnectTimeout
 	if ping > 0 {
 		c.every(ping, func(bool) {
@@ -539,6 +581,15 @@ func (c *conn) watch() {
 				c.shutdown(errSilent)
 			}
 		})
+	}
+}
+
+// after calls f once, unless the connection ends before.
+func (c *conn) after(d time.Duration, f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.t.dead {
+		c.t.timers = append(c.t.timers, time.AfterFunc(d, f))
 	}
 }
 

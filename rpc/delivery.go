@@ -19,6 +19,8 @@ type inbound struct {
 	gifts []*gift // to be resolved before it runs
 	size  int64   // its part of Limits.Pause and Limits.Backlog
 
+	charged int64 // bytes of the budget, given back when it has run
+
 	borrowed []*[]byte // memory that is reused after the answer
 
 	then func() // runs after the answer was queued; may be nil
@@ -42,9 +44,11 @@ func (c *conn) deliver(in *inbound) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.t.dead || c.t.draining {
+		c.tub.budget.give(c, in.charged)
 		return nil
 	}
 	if c.t.queued+in.size > c.tub.cfg.Limits.Backlog {
+		c.tub.budget.give(c, in.charged)
 		return fmt.Errorf("rpc: %w: more than %d bytes of calls wait for delivery", ErrLimit, c.tub.cfg.Limits.Backlog)
 	}
 	c.t.queued += in.size
@@ -68,6 +72,7 @@ func (c *conn) lookUp(in *inbound) error {
 	}
 	c.mu.Unlock()
 	if full {
+		defer c.tub.budget.give(c, in.charged)
 		in.answer(nil, &Violation{Reason: "too many names are being looked up", Err: ErrLimit})
 		return nil
 	}
@@ -182,6 +187,7 @@ func (in *inbound) recycle() {
 }
 
 func (in *inbound) run() {
+	defer in.conn.tub.budget.give(in.conn, in.charged)
 	defer in.recycle()
 	if len(in.gifts) > 0 {
 		if err := in.unwrapArgs(); err != nil {

@@ -333,7 +333,7 @@ func (t *Tub) loopback() (*conn, error) {
 	near, far := net.Pipe()
 	ends := [2]*conn{t.newConn(near, t.id, 1), t.newConn(far, t.id, 1)}
 	for _, c := range ends {
-		c.features, c.incarnation = t.cfg.Features, t.incarnation
+		c.features, c.incarnation, c.self = t.cfg.Features, t.incarnation, true
 		t.all[c] = struct{}{}
 	}
 	t.loop = ends[0]

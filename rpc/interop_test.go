@@ -355,7 +355,7 @@ func testLarge(t *testing.T, r *rpc.Remote) {
 	for i := range large {
 		large[i] = byte(i * 7)
 	}
-	p := r.Start("echo", rpc.Pos(large))
+	p := r.Start("echo", rpc.Pos(large).Expecting(2*int64(len(large))))
 	if v := call(t, r, "add", 1, 2); v != int64(3) {
 		t.Errorf("add = %v", v)
 	}

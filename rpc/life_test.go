@@ -449,7 +449,7 @@ func TestShutdown(t *testing.T) {
 		"quick": echo,
 	}}, "")
 	r := connect(t, newTub(t, rpc.Config{}), f)
-	p := r.Start("slow", rpc.Args{})
+	p := r.Start("slow", rpc.Args{Expect: 2 << 20})
 	<-running
 	done := make(chan error, 1)
 	go func() { done <- server.Shutdown(within(t)) }()

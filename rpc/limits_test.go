@@ -187,14 +187,14 @@ func TestMessageLimits(t *testing.T) {
 // TestWide: the default limits suffice for the original's users.
 func TestWide(t *testing.T) {
 	server := newServer(t, rpc.Config{})
-	f := register(t, server, newTarget(), strings.Repeat("n", 100_000))
+	f := register(t, server, newTarget(), strings.Repeat("n", 60_000))
 	r := connect(t, newTub(t, rpc.Config{}), f)
 	large := make([]byte, 64<<20)
 	if raceEnabled {
 		large = large[:8<<20]
 	}
 	var back []byte
-	if err := r.Call(within(t), "echo", rpc.Pos(large), &back); err != nil || len(back) != len(large) {
+	if err := r.Call(within(t), "echo", rpc.Pos(large).Expecting(65<<20), &back); err != nil || len(back) != len(large) {
 		t.Errorf("64 MiB: %d bytes, %v", len(back), err)
 	}
 }

@@ -321,20 +321,39 @@ func (t *Tub) initiateOn(raw net.Conn, host string, target TubID, last string, s
 		tc.Write(errorBlock(err)) // it need not arrive
 		return nil, err
 	}
-	return t.agree(tc, under, proved, last, stop)
+	return t.agree(tc, under, proved, last, stop, nil)
 }
 
 // accept negotiates on an inbound connection. It owns raw, also when it fails.
 func (t *Tub) accept(raw net.Conn) error {
-	raw.SetDeadline(time.Now().Add(t.cfg.NegotiationTimeout))
-	err := t.acceptOn(raw)
+	steps := &steps{raw, time.Now().Add(t.cfg.NegotiationTimeout)}
+	err := t.acceptOn(raw, steps)
 	if err != nil {
 		hangUp(raw)
 	}
 	return err
 }
 
-func (t *Tub) acceptOn(raw net.Conn) error {
+// steps gives each step of a negotiation on the listening side its time.
+type steps struct {
+	raw net.Conn
+	end time.Time // of all steps
+}
+
+// next begins a step. The initiating side has none.
+func (s *steps) next() {
+	if s == nil {
+		return
+	}
+	until := time.Now().Add(strangerTime)
+	if s.end.Before(until) {
+		until = s.end
+	}
+	s.raw.SetDeadline(until)
+}
+
+func (t *Tub) acceptOn(raw net.Conn, steps *steps) error {
+	steps.next()
 	b := &blocks{r: raw}
 	req, err := b.next()
 	if err != nil {
@@ -357,6 +376,7 @@ func (t *Tub) acceptOn(raw net.Conn) error {
 	if _, err := raw.Write(switching); err != nil {
 		return err
 	}
+	steps.next()
 	under := &corked{Conn: raw, pre: b.rest}
 	tc := tls.Server(under, t.tlsConfig())
 	if err := tc.Handshake(); err != nil {
@@ -366,7 +386,7 @@ func (t *Tub) acceptOn(raw net.Conn) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.agree(tc, under, proved, "", func() bool { return true })
+	_, err = t.agree(tc, under, proved, "", func() bool { return true }, steps)
 	return err
 }
 
@@ -378,13 +398,14 @@ func refuse(raw net.Conn, text string) {
 // agree exchanges hellos and the decision, and starts the connection. last is the value
 // of last-connection, "" on the listening side. stop ends the possibility to cancel the
 // negotiation; it returns false if the negotiation was cancelled before.
-func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop func() bool) (*conn, error) {
+func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop func() bool, steps *steps) (*conn, error) {
 	inbound := last == ""
+	steps.next()
 	if _, err := tc.Write(t.helloBlock(last)); err != nil {
 		return nil, err
 	}
 	b := &blocks{r: tc}
-	c, first, err := t.agreeOn(tc, b, proved, inbound, stop)
+	c, first, err := t.agreeOn(tc, b, proved, inbound, stop, steps)
 	if err != nil {
 		if e, ok := errors.AsType[*NegotiationError](err); ok && !e.Remote {
 			tc.Write(first)
@@ -414,7 +435,7 @@ func (t *Tub) agree(tc *tls.Conn, under *corked, proved TubID, last string, stop
 // peer, and the decision to send if this Tub is the master; or an error and what to
 // send to the peer. An installed connection can no longer be cancelled by the caller
 // that first asked for it.
-func (t *Tub) agreeOn(tc *tls.Conn, b *blocks, proved TubID, inbound bool, stop func() bool) (*conn, []byte, error) {
+func (t *Tub) agreeOn(tc *tls.Conn, b *blocks, proved TubID, inbound bool, stop func() bool, steps *steps) (*conn, []byte, error) {
 	text, err := b.next()
 	if err != nil {
 		if _, ok := errors.AsType[*NegotiationError](err); ok {
@@ -440,6 +461,7 @@ func (t *Tub) agreeOn(tc *tls.Conn, b *blocks, proved TubID, inbound bool, stop 
 		}
 		return c, decisionBlock(t.incarnation, c.seq, c.table), nil
 	}
+	steps.next()
 	if text, err = b.next(); err != nil {
 		return nil, nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // An Object can be called by a peer that holds a reference to it. Its dynamic type
@@ -41,6 +42,42 @@ type Methods struct {
 	Name   string                              // remote interface name, or ""
 	Map    map[string]func(*Call) (any, error) // by method name
 	Borrow bool                                // no function keeps a []byte of its arguments: see [Borrower]
+
+	// Limits are those of methods, by name; "" is the default for all. See
+	// [MethodLimits].
+	Limits map[string]MethodLimits
+
+	mu      sync.Mutex
+	running map[string]chan struct{} // of methods with a bound on calls; guarded by mu
+}
+
+// MethodLimits returns the limits of a method.
+func (m *Methods) MethodLimits(method string) MethodLimits {
+	if l, ok := m.Limits[method]; ok {
+		return l
+	}
+	return m.Limits[""]
+}
+
+// enter waits until another call of a bounded method may run. leave ends the call.
+func (m *Methods) enter(c *Call, calls int) (leave func(), err error) {
+	c.Go()
+	m.mu.Lock()
+	if m.running == nil {
+		m.running = map[string]chan struct{}{}
+	}
+	running := m.running[c.Method]
+	if running == nil {
+		running = make(chan struct{}, calls)
+		m.running[c.Method] = running
+	}
+	m.mu.Unlock()
+	select {
+	case running <- struct{}{}:
+		return func() { <-running }, nil
+	case <-c.Context().Done():
+		return nil, context.Cause(c.Context())
+	}
 }
 
 // Borrows returns m.Borrow.
@@ -56,6 +93,13 @@ func (m *Methods) Invoke(c *Call) (any, error) {
 	if !ok {
 		return nil, Errorf(typeAttribute, "no method %q", c.Method)
 	}
+	if n := m.MethodLimits(c.Method).Calls; n > 0 {
+		leave, err := m.enter(c, n)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+	}
 	return f(c)
 }
 
@@ -65,6 +109,16 @@ func (m *Methods) Invoke(c *Call) (any, error) {
 type Args struct {
 	Pos []any          // by position
 	Kw  map[string]any // by name
+
+	// Expect is how many bytes the answer may have; default 1 MiB. A longer one is a
+	// Violation that wraps [ErrLimit]. It is not sent.
+	Expect int64
+}
+
+// Expecting returns a with Expect set.
+func (a Args) Expecting(bytes int64) Args {
+	a.Expect = bytes
+	return a
 }
 
 // Pos returns Args with positional arguments.

@@ -3,6 +3,7 @@ package rpc
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/flogtool/flogtool/rpc/banana"
 )
@@ -13,6 +14,68 @@ type reading struct {
 	conn  *conn
 	d     *banana.Decoder
 	gifts []*gift // in the message being read
+
+	charged int64 // bytes of the budget for the message being read
+}
+
+// charge is the Charge of the banana.Reader. While it waits, the peer's silence does
+// not count.
+func (r *reading) charge(n int64) error {
+	c := r.conn
+	if !c.tub.budget.try(c, n) {
+		c.pause(true)
+		err := c.tub.budget.wait(c.ctx, c, n)
+		c.pause(false)
+		if err != nil {
+			return err
+		}
+	}
+	r.charged += n
+	return nil
+}
+
+// release gives back what the message that was read has been charged.
+func (r *reading) release() {
+	r.conn.tub.budget.give(r.conn, r.charged)
+	r.charged = 0
+}
+
+// pause notes whether the reader waits. While it does, it cannot see that the peer has
+// left, so the peer is pinged.
+func (c *conn) pause(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t.pause(c, on)
+}
+
+// pause is conn.pause with mu held.
+func (t *tables) pause(c *conn, on bool) {
+	switch {
+	case t.paused == on:
+	case on:
+		t.probe = time.AfterFunc(probeEvery, c.probe)
+	default:
+		t.probe.Stop()
+		c.lastRead.Store(c.tub.now())
+	}
+	t.paused = on
+}
+
+// probeEvery is how often a peer whose messages are not being read is pinged.
+const probeEvery = time.Second
+
+// probe pings the peer: writing to one that has left fails.
+func (c *conn) probe() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.t.dead || !c.t.paused {
+		return
+	}
+	if len(c.t.out) == 0 {
+		c.t.out = banana.AppendPing(c.t.out, 0, banana.TokenPing)
+		c.wakeWriter()
+	}
+	c.t.probe.Reset(probeEvery)
 }
 
 // run reads messages until reading fails or the peer violates the protocol.
@@ -28,10 +91,33 @@ func (r *reading) run() error {
 		}
 		from := r.d.Offset()
 		r.d.Begin()
-		if err := r.message(from); err != nil {
+		// Until it is known what the message is for, it may be as long as a
+		// stranger's.
+		r.d.Allow(strangerMessage)
+		if !r.conn.holder.Load() {
+			r.d.AllowValues(strangerValues)
+		}
+		err = r.message(from)
+		r.release()
+		if err != nil {
 			return err
 		}
+		r.conn.spoke.Store(true)
 	}
+}
+
+// maxMessage returns how many bytes the next message may have in any case. A stranger
+// that sends more is not worth the reading, unless it was asked for something.
+func (c *conn) maxMessage() int64 {
+	if c.holder.Load() || c.self {
+		return c.tub.cfg.Limits.Message
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.t.pending) > 0 {
+		return c.tub.cfg.Limits.Message
+	}
+	return min(strangerMessage, c.tub.cfg.Limits.Message)
 }
 
 // message reads one top-level sequence whose OPEN has been read.
@@ -138,6 +224,10 @@ func (r *reading) call(from int64) error {
 		in.fail(err)
 		return r.skip(err)
 	}
+	if err := r.d.ChargeDue(); err != nil {
+		return err
+	}
+	in.charged, r.charged = r.charged, 0
 	in.size = r.d.Offset() - from + messageCost
 	in.gifts = r.takeGifts()
 	return r.conn.deliver(in)
@@ -167,6 +257,9 @@ func (r *reading) rest(in *inbound) error {
 	}
 	in.call.Method = string(name)
 	in.call.in = in
+	if clid != 0 {
+		r.d.Allow(sizeOf(in.obj, in.call.Method))
+	}
 	t, err := r.d.Next()
 	if err != nil {
 		return err
@@ -237,6 +330,10 @@ func (r *reading) answer(k banana.Kind) error {
 	p := r.conn.take(id)
 	if p == nil {
 		return r.skip(nil)
+	}
+	if k == banana.KindAnswer {
+		r.d.Allow(p.expect)
+		r.d.AllowValues(r.conn.tub.cfg.Limits.Values)
 	}
 	if p.into != nil {
 		r.d.Alloc = p.alloc
@@ -376,13 +473,10 @@ func (c *conn) waitToRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.t.queued >= c.tub.cfg.Limits.Pause && !c.t.dead && !(c.t.running > 0 && len(c.t.pending) > 0) {
-		c.t.paused = true
+		c.t.pause(c, true)
 		c.t.resume.Wait()
 	}
-	if c.t.paused {
-		c.t.paused = false
-		c.lastRead.Store(c.tub.now())
-	}
+	c.t.pause(c, false)
 }
 
 // take removes and returns the call that waits for the answer with this id, or nil.
@@ -401,12 +495,15 @@ func (t *Tub) remoteError(v any) error {
 		return violationf("the peer reported an error as a %T", v)
 	}
 	e := AsRemoteError(f)
-	t.log.Debug("remote failure", slog.String("type", e.Type), slog.String("text", e.Text))
+	t.log.Debug("remote failure", slog.String("type", cut(e.Type, maxLogged)), slog.String("text", cut(e.Text, maxLogged)))
 	if t.cfg.ExposeRemoteExceptionTypes != nil && !*t.cfg.ExposeRemoteExceptionTypes {
 		return &HiddenError{Remote: e}
 	}
 	return e
 }
+
+// maxLogged bounds what a peer wrote in a line of the log, in bytes.
+const maxLogged = 1000
 
 // AsRemoteError returns the exception in a [banana.Copyable] of
 // [banana.FailureClass], which log events contain.

@@ -144,6 +144,7 @@ func (c *conn) slot(dst []byte, open uint64, s *reference) []byte {
 			e.clid = -e.clid
 		}
 		c.t.exports[e.clid], c.t.exported[s.obj] = e, e
+		c.isHolder()
 		s.held = false // e holds the name now
 	}
 	e.count++
@@ -156,6 +157,14 @@ func (c *conn) slot(dst []byte, open uint64, s *reference) []byte {
 		}
 	}
 	return banana.AppendToken(dst, open, banana.TokenClose)
+}
+
+// isHolder notes that the peer holds a reference to an object of this Tub. mu is held.
+func (c *conn) isHolder() {
+	if !c.holder.Swap(true) && c.admitted != nil {
+		// The Tub's lock is never taken while mu is held.
+		c.tub.do(c.admitted.accepted)
+	}
 }
 
 func (c *conn) openWord(dst []byte, open uint64, k banana.Kind) []byte {
@@ -186,8 +195,12 @@ func (c *conn) imported(clid int64, iface, furl string, n int) (any, error) {
 	}
 	imp := c.t.imports[clid]
 	if imp == nil {
-		if len(c.t.imports) >= c.tub.cfg.Limits.Imports {
-			return nil, &Violation{Reason: fmt.Sprintf("more than %d references", c.tub.cfg.Limits.Imports), Err: ErrLimit}
+		most := c.tub.cfg.Limits.Imports
+		if !c.holder.Load() {
+			most = min(most, strangerImports)
+		}
+		if len(c.t.imports) >= most {
+			return nil, &Violation{Reason: fmt.Sprintf("more than %d references", most), Err: ErrLimit}
 		}
 		if c.t.imports == nil {
 			c.t.imports = make(map[int64]*imported)
@@ -259,6 +272,7 @@ func (c *conn) sendDecrefs() {
 			c.t.pending = make(map[uint64]*Pending)
 		}
 		c.t.pending[p.id] = p
+		c.tub.budget.force(c, int64(m.Len()))
 		c.queue(m)
 		m.done()
 		imp.count, imp.decrefed = 0, true

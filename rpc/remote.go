@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -81,7 +82,7 @@ func (r *Remote) Send(method string, args Args) error {
 }
 
 func (r *Remote) start(ctx context.Context, method string, args Args, into []byte) (*Pending, error) {
-	p := &Pending{c: r.c, remote: r, id: r.c.reqs.Add(1), method: method, into: into, done: make(chan struct{})}
+	p := &Pending{c: r.c, remote: r, id: r.c.reqs.Add(1), method: method, into: into, expect: cmp.Or(args.Expect, defaultSize), done: make(chan struct{})}
 	m, err := r.encode(p.id, method, args)
 	if err != nil {
 		return nil, err
@@ -186,6 +187,7 @@ type Pending struct {
 	method string
 	imp    *imported // of a decref, whose answer concerns the connection only
 	into   []byte    // memory for the answer, or nil; the reader's
+	expect int64     // bytes of the answer at most
 
 	done  chan struct{}
 	value any // these two are set before done is closed

@@ -129,6 +129,7 @@ func newTarget() *target {
 		defer t.mu.Unlock()
 		return t.held[len(t.held)-1]
 	}
+	t.Limits = map[string]rpc.MethodLimits{"": {Size: 256 << 20}}
 	t.Map = methods{
 		"echo":  one(func(_ *rpc.Call, v any) (any, error) { return v, nil }),
 		"value": one(func(_ *rpc.Call, v any) (any, error) { s, _ := banana.Text(v); return values()[s], nil }),

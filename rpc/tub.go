@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ type Tub struct {
 	incarnation string
 	began       time.Time
 	log         *slog.Logger
+	budget      budget
 	copies      *copyables
 	interfaces  map[string]*Interface
 
@@ -108,7 +110,7 @@ type Tub struct {
 	last       recent[string]     // current-connection of each peer's last decision
 	fromAddr   map[string]int     // inbound connections by address
 	inbounds   int
-	incoming   int
+	strangers  list.List // of *counted, the oldest first
 	reconnects map[*Reconnector]struct{}
 }
 
@@ -146,6 +148,7 @@ func NewTub(cfg Config) (*Tub, error) {
 		work:        make(chan func()),
 	}
 	t.log = t.cfg.Log
+	t.budget.limit = t.cfg.Limits.Memory
 	if t.copies, err = newCopyables(cfg.Copyables, cfg.AnyCopyable); err != nil {
 		return nil, err
 	}
@@ -230,52 +233,83 @@ func (t *Tub) acceptLoop(ln net.Listener) {
 			continue
 		}
 		delay = 0
-		from, err := t.admit(raw)
+		in, victim, err := t.admit(raw)
+		if victim != nil {
+			victim.Close()
+		}
 		if err != nil {
 			t.log.Warn("connection refused", "from", raw.RemoteAddr().String(), "err", err)
 			raw.Close()
 			continue
 		}
 		t.goroutines.Go(func() {
-			defer t.negotiated()
 			stop := context.AfterFunc(t.ctx, func() { raw.Close() })
 			defer stop()
-			if err := t.accept(&counted{Conn: raw, tub: t, from: from}); err != nil {
+			if err := t.accept(in); err != nil {
 				t.log.Info("negotiation failed", "from", raw.RemoteAddr().String(), "err", err)
 			}
 		})
 	}
 }
 
-// admit counts an inbound connection if the limits allow one more.
-func (t *Tub) admit(raw net.Conn) (from string, err error) {
-	from, _, err = net.SplitHostPort(raw.RemoteAddr().String())
+// admit counts an inbound connection if the limits allow one more. Strangers have a
+// share of the connections: where it is used up, the oldest is the victim, which the
+// caller closes; of an address that has more than half the share, its oldest.
+func (t *Tub) admit(raw net.Conn) (in, victim *counted, err error) {
+	from, _, err := net.SplitHostPort(raw.RemoteAddr().String())
 	if err != nil {
 		from = raw.RemoteAddr().String()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lim := t.cfg.Limits
+	same := 0
+	var oldestSame *counted
+	for e := t.strangers.Front(); e != nil; e = e.Next() {
+		if other := e.Value.(*counted); other.from == from {
+			if same++; oldestSame == nil {
+				oldestSame = other
+			}
+		}
+	}
+	switch {
+	case same > 0 && (same >= max(1, lim.Strangers/2) || t.fromAddr[from] >= lim.PerAddr):
+		victim = oldestSame
+	case t.strangers.Len() >= lim.Strangers || t.strangers.Len() > 0 && t.inbounds >= lim.Conns:
+		victim = t.strangers.Front().Value.(*counted)
+	}
+	if victim != nil {
+		t.uncount(victim)
+	}
 	switch {
 	case t.closed:
-		return "", ErrClosed
+		return nil, victim, ErrClosed
 	case t.inbounds+len(t.conns) >= 2*lim.Conns || t.inbounds >= lim.Conns:
-		return "", fmt.Errorf("%w: %d connections", ErrLimit, lim.Conns)
+		return nil, victim, fmt.Errorf("%w: %d connections", ErrLimit, lim.Conns)
 	case t.fromAddr[from] >= lim.PerAddr:
-		return "", fmt.Errorf("%w: %d connections from one address", ErrLimit, lim.PerAddr)
-	case t.incoming >= lim.Incoming:
-		return "", fmt.Errorf("%w: %d connections being negotiated", ErrLimit, lim.Incoming)
+		return nil, victim, fmt.Errorf("%w: %d connections from one address", ErrLimit, lim.PerAddr)
 	}
+	in = &counted{Conn: raw, tub: t, from: from, counts: true}
+	in.stranger = t.strangers.PushBack(in)
 	t.inbounds++
-	t.incoming++
 	t.fromAddr[from]++
-	return from, nil
+	return in, victim, nil
 }
 
-func (t *Tub) negotiated() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.incoming--
+// uncount ends the counting of an inbound connection. mu is held.
+func (t *Tub) uncount(c *counted) {
+	if c.stranger != nil {
+		t.strangers.Remove(c.stranger)
+		c.stranger = nil
+	}
+	if !c.counts {
+		return
+	}
+	c.counts = false
+	t.inbounds--
+	if t.fromAddr[c.from]--; t.fromAddr[c.from] == 0 {
+		delete(t.fromAddr, c.from)
+	}
 }
 
 // counted is an inbound connection that is counted until it is closed.
@@ -283,19 +317,27 @@ type counted struct {
 	net.Conn
 	tub  *Tub
 	from string
-	once sync.Once
+
+	counts   bool          // guarded by Tub.mu
+	stranger *list.Element // of Tub.strangers, nil once the peer is a holder; guarded by Tub.mu
 }
 
+// Close closes the connection.
 func (c *counted) Close() error {
-	c.once.Do(func() {
-		c.tub.mu.Lock()
-		defer c.tub.mu.Unlock()
-		c.tub.inbounds--
-		if c.tub.fromAddr[c.from]--; c.tub.fromAddr[c.from] == 0 {
-			delete(c.tub.fromAddr, c.from)
-		}
-	})
+	c.tub.mu.Lock()
+	c.tub.uncount(c)
+	c.tub.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// accepted notes that the peer is not a stranger any more.
+func (c *counted) accepted() {
+	c.tub.mu.Lock()
+	defer c.tub.mu.Unlock()
+	if c.stranger != nil {
+		c.tub.strangers.Remove(c.stranger)
+		c.stranger = nil
+	}
 }
 
 func (c *counted) CloseWrite() error {

@@ -28,6 +28,7 @@ type Decoder struct {
 
 	refs   []container
 	values int  // values that the message may still have
+	most   int  // values that it may have in all
 	nested int  // sequences in refs that are being read
 	cyclic bool // a reference was to a sequence that was still being read
 }
@@ -53,10 +54,21 @@ func (d *Decoder) Begin() {
 	}
 	clear(d.refs)
 	d.refs = d.refs[:0]
-	d.values = d.lim.Values
+	d.values, d.most = d.lim.Values, d.lim.Values
+	d.due = 0
 	d.nested = 0
 	d.cyclic = false
 }
+
+// AllowValues changes [Limits].Values for the rest of the message.
+func (d *Decoder) AllowValues(n int) {
+	d.values += n - d.most
+	d.most = n
+}
+
+// valueCost is about what a value takes in memory beside its bytes: its place in the
+// sequence around it, which grows by doubling, and its header.
+const valueCost = 64
 
 // Value reads one value. Its type is one of those listed at [Tuple], or the type
 // of what Extend and Copy return.
@@ -76,7 +88,14 @@ func (d *Decoder) ValueOf(t *Token) (any, error) { return d.value(t) }
 
 func (d *Decoder) value(t *Token) (any, error) {
 	if d.values--; d.values < 0 {
-		return nil, &Violation{Reason: fmt.Sprintf("more than %d values in one message", d.lim.Values), Err: ErrLimit}
+		return nil, &Violation{Reason: fmt.Sprintf("more than %d values in one message", d.most), Err: ErrLimit}
+	}
+	cost := valueCost
+	if !t.Owned {
+		cost += len(t.Body)
+	}
+	if err := d.charge(cost); err != nil {
+		return nil, err
 	}
 	switch t.Type {
 	case TokenInt:
@@ -305,6 +324,9 @@ func (d *Decoder) text() (any, error) {
 	case !utf8.Valid(t.Body):
 		return nil, violationf("text that is not UTF-8")
 	}
+	if err := d.charge(len(t.Body)); err != nil {
+		return nil, err
+	}
 	s := string(t.Body)
 	return s, d.End("unicode")
 }
@@ -320,6 +342,9 @@ func (d *Decoder) decimal() (any, error) {
 		return nil, d.Syntax("%v in a decimal", t.Type)
 	case !validDecimal(t.Body):
 		return nil, violationf("%.40q is not a decimal number", t.Body)
+	}
+	if err := d.charge(len(t.Body)); err != nil {
+		return nil, err
 	}
 	s := Decimal(t.Body)
 	return s, d.End("decimal")
@@ -406,6 +431,9 @@ func (d *Decoder) copyable() (any, error) {
 			return d.Copy(c)
 		case !t.IsString():
 			return nil, d.Syntax("%v where an attribute of a copyable is expected", t.Type)
+		}
+		if err := d.charge(valueCost + len(t.Body)); err != nil {
+			return nil, err
 		}
 		key := string(t.Body)
 		if err := keys.add(key, func(i int) any { return c.Attrs[i].Key }, len(c.Attrs)); err != nil {

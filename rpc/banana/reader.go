@@ -44,6 +44,15 @@ type Reader struct {
 	// as they arrive.
 	Alloc func(n int) []byte
 
+	// Charge, if set, is called before memory of about n bytes is allocated for what
+	// is being read; small amounts are added up first. It may block. Its error ends
+	// the Reader.
+	Charge func(n int64) error
+
+	// MaxMessage, if set, returns how many bytes the top-level sequence that begins
+	// now may have; at most Limits.Message.
+	MaxMessage func() int64
+
 	src   io.Reader
 	lim   Limits
 	vocab bool // table 1; else table 0
@@ -51,10 +60,14 @@ type Reader struct {
 	r, w  int   // buf[r:w] is read from src and not yet consumed
 	base  int64 // bytes consumed before buf[0]
 	end   int64 // offset at which the current top-level sequence must have ended
+	most  int64 // bytes of it
+	soft  int64 // offset beyond which the rest of it is refused: see Allow
+	due   int64 // bytes not charged yet
 
 	opens uint64   // OPEN tokens read since the stream began
 	open  []uint64 // numbers of the open sequences, innermost last
 	deep  int      // sequences open beyond Depth, only while skipping
+	skips bool     // what is read is dropped
 
 	tok Token
 	err error // sticky
@@ -63,7 +76,38 @@ type Reader struct {
 // NewReader returns a Reader of src. table is the vocabulary table of the stream, 0
 // or 1.
 func NewReader(src io.Reader, table int, lim Limits) *Reader {
-	return &Reader{src: src, vocab: table == 1, lim: lim.withDefaults(), buf: make([]byte, readBuffer), end: 1<<63 - 1}
+	return &Reader{src: src, vocab: table == 1, lim: lim.withDefaults(), buf: make([]byte, readBuffer), end: 1<<63 - 1, soft: 1<<63 - 1}
+}
+
+// Allow gives the current top-level sequence that many bytes more from here on. What
+// goes beyond is a *Violation that wraps [ErrLimit]; Limits.Message still ends the
+// Reader.
+func (r *Reader) Allow(bytes int64) { r.soft = r.Offset() + min(bytes, 1<<62-r.Offset()) }
+
+// chargeStep is how many bytes are charged at once.
+const chargeStep = 16 << 10
+
+// charge charges n bytes.
+func (r *Reader) charge(n int) error {
+	if r.Charge == nil {
+		return nil
+	}
+	if r.due += int64(n); r.due < chargeStep {
+		return nil
+	}
+	return r.ChargeDue()
+}
+
+// ChargeDue charges what was added up. The caller does so when a message is complete.
+func (r *Reader) ChargeDue() error {
+	due := r.due
+	if r.due = 0; r.Charge == nil || due == 0 {
+		return nil
+	}
+	if err := r.Charge(due); err != nil {
+		return r.fail(err)
+	}
+	return nil
 }
 
 // Offset returns the number of bytes consumed so far.
@@ -181,7 +225,11 @@ func (r *Reader) Next() (*Token, error) {
 		case TokenOpen:
 			r.opens++
 			if len(r.open) == 0 {
-				r.end = at + r.lim.Message
+				r.most = r.lim.Message
+				if r.MaxMessage != nil {
+					r.most = min(r.most, r.MaxMessage())
+				}
+				r.end, r.soft = at+r.most, 1<<63-1
 			}
 			if len(r.open) >= r.lim.Depth {
 				r.deep++
@@ -215,6 +263,7 @@ func (r *Reader) Next() (*Token, error) {
 			if t.Big != nil || n > maxError {
 				return nil, r.syntax(at, "ERROR of more than %d bytes", maxError)
 			}
+			r.skips = false // its text is wanted wherever it comes
 			if err := r.body(at, n, maxError); err != nil {
 				return nil, err
 			}
@@ -235,14 +284,21 @@ func (r *Reader) depthViolation() error {
 }
 
 func (r *Reader) tooLong(at int64) error {
-	return r.fail(&SyntaxError{Offset: at, Reason: fmt.Sprintf("message longer than %d bytes", r.lim.Message), Err: ErrLimit})
+	return r.fail(&SyntaxError{Offset: at, Reason: fmt.Sprintf("message longer than %d bytes", r.most), Err: ErrLimit})
 }
 
 func (r *Reader) checkEnd(at int64) error {
 	if at > r.end {
 		return r.tooLong(at)
 	}
+	if at > r.soft && !r.skips {
+		return r.refused()
+	}
 	return nil
+}
+
+func (r *Reader) refused() error {
+	return &Violation{Reason: "the message is longer than is accepted here", Err: ErrLimit}
 }
 
 // body reads the n bytes of the current token's body, or drops them if n exceeds
@@ -254,6 +310,15 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 	size := int(n)
 	if len(r.open) == 0 && size > maxError {
 		return r.syntax(at, "top-level must be OPEN")
+	}
+	if r.skips {
+		return r.discard(size)
+	}
+	if r.Offset()+int64(n) > r.soft && len(r.open) > 0 {
+		if err := r.discard(size); err != nil {
+			return err
+		}
+		return r.refused()
 	}
 	if int64(n) > max {
 		if err := r.discard(size); err != nil {
@@ -273,6 +338,9 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 	}
 	// Large bodies are read directly into their own memory, which grows as they
 	// arrive: a length alone costs nothing.
+	if err := r.charge(min(size, bodyStart)); err != nil {
+		return err
+	}
 	var b []byte
 	if r.Alloc != nil && size <= bodyStart {
 		b = r.Alloc(size)
@@ -292,7 +360,11 @@ func (r *Reader) body(at int64, n uint64, max int64) error {
 		if have == size {
 			break
 		}
-		grown := make([]byte, min(size, 2*len(b)))
+		more := min(size, 2*len(b))
+		if err := r.charge(more - len(b)); err != nil {
+			return err
+		}
+		grown := make([]byte, more)
 		copy(grown, b)
 		b = grown
 	}
@@ -323,7 +395,11 @@ func (r *Reader) discard(n int) error {
 
 // Skip reads and drops tokens until only depth sequences are open. After a
 // Violation, Skip(0) drops the rest of the message.
+//
+// Bodies are not read into memory.
 func (r *Reader) Skip(depth int) error {
+	r.skips = true
+	defer func() { r.skips = false }()
 	for r.Depth() > depth {
 		if _, err := r.Next(); err != nil && r.err != nil {
 			return err

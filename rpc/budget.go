@@ -1,0 +1,185 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// budget is the memory that all peers of a Tub together may make it hold: what was
+// received and is not consumed yet, decoded values included, and what waits to be
+// written. It is charged before memory is allocated.
+//
+// When it is used up, whoever needs more waits: the reader of a connection stops
+// reading, and the sender of an answer blocks. Those who wait are served in turn. Each
+// connection may hold guaranteed bytes at any time, so that an honest peer is served
+// while others hold everything. If nobody gets on for shareGrace, the connection that
+// holds most is closed.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+	some  atomic.Int32 // waiters
+
+	mu      sync.Mutex
+	waiters []*budgetWaiter // guarded by mu; in turn
+	checked time.Time       // guarded by mu; when the largest holder was last looked for
+}
+
+type budgetWaiter struct {
+	c     *conn
+	n     int64
+	ready chan struct{} // closed when n was charged
+}
+
+const (
+	// guaranteed is what each connection may hold whatever others hold, in bytes.
+	guaranteed = 64 << 10
+
+	// shareGrace is how long somebody waits before the largest holder is closed. An
+	// honest peer is served within twice that.
+	shareGrace = 500 * time.Millisecond
+
+	// ownGrace is shareGrace where a connection waits for what it holds itself: its
+	// methods may still finish.
+	ownGrace = 10 * time.Second
+)
+
+var errShare = errors.New("the peer holds more than its share of the memory while others wait")
+
+// take charges n bytes to c and waits until they are there, c is dead or ctx is done.
+func (b *budget) take(ctx context.Context, c *conn, n int64) error {
+	if b.try(c, n) {
+		return nil
+	}
+	return b.wait(ctx, c, n)
+}
+
+// try is take without waiting.
+func (b *budget) try(c *conn, n int64) bool {
+	if c.held.Load()+n <= guaranteed || c.self {
+		b.force(c, n)
+		return true
+	}
+	if b.some.Load() > 0 {
+		return false
+	}
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	c.held.Add(n)
+	return true
+}
+
+// force charges n bytes without waiting.
+func (b *budget) force(c *conn, n int64) {
+	b.used.Add(n)
+	c.held.Add(n)
+}
+
+// give returns n bytes of c.
+func (b *budget) give(c *conn, n int64) {
+	if n == 0 {
+		return
+	}
+	c.held.Add(-n)
+	b.used.Add(-n)
+	if b.some.Load() > 0 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.grant()
+	}
+}
+
+// grant serves those who wait, in turn. mu is held.
+func (b *budget) grant() {
+	for len(b.waiters) > 0 {
+		w := b.waiters[0]
+		if b.used.Load()+w.n > b.limit {
+			return
+		}
+		b.force(w.c, w.n)
+		close(w.ready)
+		b.waiters[0] = nil
+		b.waiters = b.waiters[1:]
+		b.some.Add(-1)
+	}
+}
+
+func (b *budget) wait(ctx context.Context, c *conn, n int64) error {
+	if n > b.limit {
+		return &Violation{Reason: "more than all the memory for messages", Err: ErrLimit}
+	}
+	w := &budgetWaiter{c: c, n: n, ready: make(chan struct{})}
+	b.mu.Lock()
+	b.waiters = append(b.waiters, w)
+	b.some.Add(1)
+	b.grant()
+	b.mu.Unlock()
+	began := time.Now()
+	check := time.NewTicker(shareGrace)
+	defer check.Stop()
+	for {
+		select {
+		case <-w.ready:
+			return nil
+		case <-check.C:
+			b.closeLargest(c, time.Since(began))
+		case <-c.ctx.Done():
+			b.leave(w)
+			return c.deadErr()
+		case <-ctx.Done():
+			b.leave(w)
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// leave ends the waiting of w, which may just have been served.
+func (b *budget) leave(w *budgetWaiter) {
+	b.mu.Lock()
+	for i, other := range b.waiters {
+		if other == w {
+			b.waiters = append(b.waiters[:i], b.waiters[i+1:]...)
+			b.some.Add(-1)
+			b.grant()
+			b.mu.Unlock()
+			return
+		}
+	}
+	b.mu.Unlock()
+	b.give(w.c, w.n)
+}
+
+// closeLargest closes the connection that holds most, unless another one was closed a
+// moment ago and has not given back what it holds.
+func (b *budget) closeLargest(waits *conn, waited time.Duration) {
+	b.mu.Lock()
+	if time.Since(b.checked) < shareGrace {
+		b.mu.Unlock()
+		return
+	}
+	b.checked = time.Now()
+	b.mu.Unlock()
+	largest := waits.tub.largestHolder()
+	if largest == nil || largest == waits && waited < ownGrace {
+		return
+	}
+	largest.shutdown(errShare)
+}
+
+// largestHolder returns the connection that holds most of the budget, nil if none holds
+// more than is guaranteed.
+func (t *Tub) largestHolder() (largest *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	most := int64(guaranteed)
+	for c := range t.all {
+		if held := c.held.Load(); held > most && !c.isDead() {
+			largest, most = c, held
+		}
+	}
+	return largest
+}
