@@ -53,13 +53,64 @@ type Config struct {
 type Publisher struct {
 	cfg Config
 
-	dropped atomic.Uint64 // events that subscriptions missed
-	active  atomic.Int64  // subscriptions
+	files chan struct{} // held by the calls that read files
+
+	mu      sync.Mutex
+	perPeer map[rpc.Peer]int // subscriptions of each connection; guarded by mu
+	dropped atomic.Uint64    // events that subscriptions missed
+	active  atomic.Int64     // subscriptions
 	wg      sync.WaitGroup
 }
 
 // New returns a publisher.
-func New(cfg Config) *Publisher { return &Publisher{cfg: cfg} }
+func New(cfg Config) *Publisher {
+	return &Publisher{cfg: cfg, files: make(chan struct{}, maxReads), perPeer: map[rpc.Peer]int{}}
+}
+
+// What readers may have at once.
+const (
+	maxReads           = 2  // calls that read files
+	maxSubscriptions   = 64 // of all readers on the network
+	maxOfOneConnection = 8  // of them
+)
+
+// readFiles lets the connection's other calls go on and waits until the call may read
+// files; done ends that.
+func (p *Publisher) readFiles(c *rpc.Call) (done func(), err error) {
+	c.Go()
+	select {
+	case p.files <- struct{}{}:
+		return func() { <-p.files }, nil
+	case <-c.Context().Done():
+		return nil, context.Cause(c.Context())
+	}
+}
+
+// admit counts a subscription of a peer, or says why there can be no more.
+func (p *Publisher) admit(peer rpc.Peer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := 0
+	for _, n := range p.perPeer {
+		all += n
+	}
+	switch {
+	case p.perPeer[peer] >= maxOfOneConnection:
+		return rpc.Errorf("builtins.RuntimeError", "this connection has %d subscriptions and gets no more", maxOfOneConnection)
+	case all >= maxSubscriptions:
+		return rpc.Errorf("builtins.RuntimeError", "this logport has %d subscriptions and takes no more", maxSubscriptions)
+	}
+	p.perPeer[peer]++
+	return nil
+}
+
+func (p *Publisher) dismiss(peer rpc.Peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.perPeer[peer]--; p.perPeer[peer] == 0 {
+		delete(p.perPeer, peer)
+	}
+}
 
 // Subscriptions returns how many there are now.
 func (p *Publisher) Subscriptions() int { return int(p.active.Load()) }
@@ -138,11 +189,16 @@ func (o *logport) getVersions(*rpc.Call) (any, error) {
 // object. stop is called at the end, also if serve is not because the connection was
 // lost before the answer.
 func (o *logport) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx context.Context), stop func()) (any, error) {
+	p := o.p
+	if err := p.admit(c.Peer()); err != nil {
+		stop()
+		return nil, err
+	}
+	peer := c.Peer()
 	ctx, cancel := context.WithCancel(o.ctx)
 	s := &rpc.Methods{Name: wire.RISubscription, Map: map[string]func(*rpc.Call) (any, error){
 		wire.MethodUnsubscribe: func(*rpc.Call) (any, error) { cancel(); return nil, nil },
 	}}
-	p := o.p
 	p.wg.Go(func() {
 		select {
 		case <-observer.Done():
@@ -153,6 +209,7 @@ func (o *logport) start(c *rpc.Call, observer *rpc.Remote, serve func(ctx contex
 	answered := make(chan struct{})
 	c.Then(func() { close(answered) })
 	p.wg.Go(func() {
+		defer p.dismiss(peer)
 		defer stop()
 		defer cancel()
 		p.Count(func() {
@@ -262,7 +319,11 @@ func (o *logport) listIncidents(c *rpc.Call) (any, error) {
 		return nil, err
 	}
 	since, _ := banana.Text(args[0])
-	c.Go() // reads files
+	done, err := o.p.readFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	store := o.p.cfg.Incidents.Store()
 	var d event.Dict
 	for _, name := range store.Names(since) {
@@ -282,7 +343,11 @@ func (o *logport) getIncident(c *rpc.Call) (any, error) {
 	if !ok {
 		return nil, rpc.Errorf("builtins.TypeError", "the incident's name is neither bytes nor text")
 	}
-	c.Go() // reads a file
+	done, err := o.p.readFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if !incident.ValidName(name) {
 		return nil, rpc.Errorf("builtins.KeyError", "bad incident name %.100q", name)
 	}
@@ -300,7 +365,11 @@ func (o *logport) flogParts(c *rpc.Call) (any, error) {
 		return nil, err
 	}
 	name, _ := banana.Text(args[0])
-	c.Go() // reads files
+	done, err := o.p.readFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	parts, err := o.p.cfg.Incidents.Store().Parts(name)
 	if err != nil {
 		return nil, noIncident(err)
@@ -329,7 +398,11 @@ func (o *logport) flogRead(c *rpc.Call) (any, error) {
 	if !ok1 || !ok2 || offset < 0 || size <= 0 {
 		return nil, rpc.Errorf("builtins.ValueError", "offset and size must be whole numbers, size above 0")
 	}
-	c.Go() // reads a file
+	done, err := o.p.readFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	r, err := o.p.cfg.Incidents.Store().OpenPart(name, part)
 	if err != nil {
 		return nil, noIncident(err)

@@ -10,7 +10,8 @@ import (
 // Cursor reads the events of all rings in the order of their numbers. The recorder,
 // the pump and every catch-up read by one. It serves one goroutine.
 //
-// It copies a segment at a time under its ring's lock. What a ring evicts before
+// It copies a segment at a time under its ring's lock, and only one cursor does so at a
+// time: a logging call waits for one copy at most, however many readers there are. What a ring evicts before
 // the cursor comes is missing from the numbers it returns: nothing else is, since a
 // number is taken under the lock of the ring that the event goes to.
 type Cursor struct {
@@ -99,20 +100,20 @@ func (c *Cursor) held() (completeFrom event.Num, older uint64) {
 	until := c.Cut()
 	for i := range c.heads {
 		r := c.heads[i].r
-		r.mu.Lock()
+		c.a.read(r)
 		completeFrom = max(completeFrom, r.t.evicted, r.t.firstWithinLimit(&c.a.t))
-		r.mu.Unlock()
+		c.a.readDone(r)
 	}
 	completeFrom = min(completeFrom, until)
 	for i := range c.heads {
 		r := c.heads[i].r
-		r.mu.Lock()
+		c.a.read(r)
 		n := r.t.count
 		if r.t.limit > 0 {
 			n = min(n, r.t.limit)
 		}
 		n -= r.t.countFrom(&c.a.t, completeFrom)
-		r.mu.Unlock()
+		c.a.readDone(r)
 		older += uint64(max(0, n))
 	}
 	return completeFrom, older
@@ -151,8 +152,8 @@ func (h *head) refill(a *arena) bool {
 
 // copyNext copies what is unread of the first segment that has any.
 func (h *head) copyNext(a *arena) bool {
-	h.r.mu.Lock()
-	defer h.r.mu.Unlock()
+	a.rings.read(h.r)
+	defer a.rings.readDone(h.r)
 	live := h.r.t.live()
 	if h.serial == 0 {
 		h.next = max(h.next, h.r.t.firstWithinLimit(a))

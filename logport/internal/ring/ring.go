@@ -65,6 +65,8 @@ type Rings struct {
 	all        atomic.Pointer[[]*Ring]              // replaced, never changed; in order of creation
 	minimum    atomic.Int32                         // no facility has a lower threshold
 
+	readers sync.Mutex // held by the one cursor that looks into a ring; taken before the ring's lock
+
 	maxRecord int  // bytes of one payload, at most
 	summed    bool // records have checksums: mem outlives the process
 
@@ -606,6 +608,17 @@ func (a *Rings) Facilities() []FacilityInfo {
 			Threshold: event.Level(f.threshold.Load()), Bytes: f.blocks * BlockSize}
 	}
 	return slices.SortedFunc(maps.Values(all), func(x, y FacilityInfo) int { return cmp.Compare(x.Name, y.Name) })
+}
+
+// read locks a ring for a reader, after all readers before it. readDone unlocks it.
+func (a *Rings) read(r *Ring) {
+	a.readers.Lock()
+	r.mu.Lock()
+}
+
+func (a *Rings) readDone(r *Ring) {
+	r.mu.Unlock()
+	a.readers.Unlock()
 }
 
 // Wait returns nil when an event numbered num or above exists, or ctx's cause.
