@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -202,40 +203,71 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 }
 
-// TestFURLsAreMasked puts a FURL wherever an event can hold a text.
-func TestFURLsAreMasked(t *testing.T) {
-	lp := open(t, logport.Config{Listen: "off"})
-	ctx := context.Background()
-	const furl = "pb://abcdefgh@tcp:1.2.3.4:5/secretname"
-	l := slog.New(lp.Handler())
-	for _, log := range []func(){
-		func() { l.Info(furl) },
-		func() { l.Info("message", "key", "see "+furl+", and "+furl) },
-		func() { l.Info("message", furl, 1) },
-		func() { l.Info("message", "error", errors.New(furl)) },
-		func() { l.Info("message", "map", map[string]int{furl: 1}) },
-		func() { l.Info("message", slog.Group("g", "inner", furl)) },
-		func() { l.With("with", furl).Info("message") },
-		func() { l.WithGroup("g").With("with", furl).Info("message", "x", 1) },
-		func() { l.Info("message", logport.Format("%(x)s from "+furl), "x", 1) },
-		func() { l.Info("message", logport.Umid(furl)) },
-		func() {
-			lp.Log(ctx, slog.LevelInfo, furl, slog.String("key", furl), slog.Duration("d", 1500*time.Millisecond))
-		},
-		func() { lp.DeclareIncident(ctx, furl) },
-	} {
-		log()
+// TestSecretsByWhatTheyAre: secrets in every form, wherever an event can hold a text.
+func TestSecretsByWhatTheyAre(t *testing.T) {
+	forms := map[string]string{ // the text, and what is left of it
+		"see pb://abcdefgh@tcp:1.2.3.4:5/SECRETNAME, and more":          "see pb://abcdefgh@… and more",
+		"pb://abcdefgh@tcp:[2001:db8::7]:3116,tcp:h:1/SECRETNAME":       "pb://abcdefgh@…",
+		"pb://abcdefgh@[::1]:3116/SECRETNAME":                           "pb://abcdefgh@…",
+		`{"furl":"pb:\/\/abcdefgh@tcp:h:1\/SECRETNAME"}`:                `{"furl":"pb:\/\/abcdefgh@…"}`,
+		"GET /?furl=pb%3A%2F%2Fabcdefgh%40tcp%3Ah%3A1%2FSECRETNAME&x=1": "GET /?furl=pb%3A%2F%2Fabcdefgh%40…&x=1",
+		"PB://abcdefgh@h:1/SECRETNAME":                                  "PB://abcdefgh@…",
+		"postgres://orders:SECRETNAME@db:5432/orders":                   "postgres://(masked)@db:5432/orders",
+		"https://SECRETNAME@api.example.org/":                           "https://(masked)@api.example.org/",
+		"GET /cb?access_token=SECRETNAME&state=7 200":                   "GET /cb?access_token=(masked)&state=7 200",
+		"refresh_token=SECRETNAME; path=/":                              "refresh_token=(masked); path=/",
+		"X-Api-Key=SECRETNAME":                                          "X-Api-Key=(masked)",
+		"client_secret%3DSECRETNAME":                                    "client_secret%3D(masked)",
+		"max_tokens=512 retry=3 a=b":                                    "max_tokens=512 retry=3 a=b",
+		"mail to ann@example.org, 50% of a=b":                           "mail to ann@example.org, 50% of a=b",
+		"https://example.org/a?b=c":                                     "https://example.org/a?b=c",
 	}
-	for _, e := range events(lp) {
-		line := string(e.AppendJSON(nil))
-		if strings.Contains(line, "secretname") || strings.Contains(line, "1.2.3.4") {
-			t.Errorf("a FURL is recorded: %s", line)
+	for text, want := range forms {
+		if got := logport.MaskText(text); got != want {
+			t.Errorf("%q is masked as %q, want %q", text, got, want)
 		}
-		if !strings.Contains(line, "pb://abcdefgh@") {
-			t.Errorf("the TubID is not recorded: %s", line)
+		if !strings.Contains(text, "SECRETNAME") {
+			continue
 		}
-		if d, ok := e.Get("d"); ok && d != "1.5s" {
-			t.Errorf("the duration beside a FURL is %v", d)
+		lp := open(t, logport.Config{Listen: "off"})
+		ctx := context.Background()
+		l := slog.New(lp.Handler())
+		header := http.Header{"Authorization": {"Bearer SECRETNAME"}, "Cookie": {"a=SECRETNAME", "b"}, "X-Trace": {text}}
+		for _, log := range []func(){
+			func() { l.Info(text) },
+			func() { l.Info("message", "key", text) },
+			func() { l.Info("message", text, 1) },
+			func() { l.Info("message", "error", errors.New(text)) },
+			func() { l.Info("message", "error", fmt.Errorf("wrapped: %w", errors.New(text))) },
+			func() { l.Info("message", "map", map[string]int{text: 1}) },
+			func() { l.Info("message", "list", []any{1, []string{text}}) },
+			func() { l.Info("message", "struct", struct{ URL string }{text}) },
+			func() { l.Info("message", "stringer", stringer{text}) },
+			func() { l.Info("message", "header", header) },
+			func() { l.Info("message", "passwords", []string{"SECRETNAME"}) },
+			func() { l.Info("message", "credentials", map[string][]string{"x": {"SECRETNAME"}}) },
+			func() { l.Info("message", slog.Group("secrets", "inner", "SECRETNAME", "n", 1)) },
+			func() { l.Info("message", slog.Group("g", "inner", text)) },
+			func() { l.With("with", text).Info("message") },
+			func() { l.WithGroup("g").With("with", text).Info("message", "x", 1) },
+			func() { l.Info("message", logport.Format("%(x)s from "+text), "x", 1) },
+			func() { l.Info("message", logport.Umid(text)) },
+			func() { lp.Log(ctx, slog.LevelInfo, text, slog.String("key", text)) },
+			func() { lp.DeclareIncident(ctx, text) },
+			func() { lp.RecordPanic(ctx, text) },
+			func() { lp.RecordPanic(ctx, errors.New(text)) },
+		} {
+			log()
+		}
+		n := 0
+		for e := range lp.Buffered() {
+			n++
+			if line := string(e.AppendJSON(nil)); strings.Contains(line, "SECRETNAME") {
+				t.Errorf("%q is recorded: %.300s", text, line)
+			}
+		}
+		if n < 22 {
+			t.Errorf("%d events are recorded, want all", n)
 		}
 	}
 }

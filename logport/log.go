@@ -130,7 +130,7 @@ func (r *recorder) commit(d ring.Draft, b []byte, source string, parent event.Nu
 	if parent != event.NoNum {
 		b = event.AppendParent(b, parent)
 	}
-	if mayHoldFURL(b) {
+	if mayHoldSecret(b) {
 		d.Abort()
 		return event.NoNum, false
 	}
@@ -161,7 +161,7 @@ func (r *recorder) record(ctx context.Context, b []byte, level event.Level, m *m
 	if !f.Makes(level) {
 		return event.NoNum
 	}
-	if mayHoldFURL(b) {
+	if mayHoldSecret(b) {
 		b = maskRecord(slices.Clone(b))
 	}
 	if most := r.rings.MaxRecord(); len(b) > most {

@@ -247,5 +247,5 @@ func readCrash(path string) string {
 	}
 	defer f.Close()
 	data, _ := io.ReadAll(io.LimitReader(f, maxCrash))
-	return maskFURLs(strings.ToValidUTF8(string(data), "\uFFFD"))
+	return maskText(strings.ToValidUTF8(string(data), "\uFFFD"))
 }
