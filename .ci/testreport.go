@@ -1,8 +1,9 @@
 //go:build ignore
 
 // Testreport runs a `go test -json` command and prints a line for each package, the output of
-// tests that fail, and at the end the tests that were skipped, with their reasons. Its exit
-// code is that of the command; with FLOG_REQUIRE_PEERS=1 a skipped test is a failure.
+// tests that fail, and at the end the tests that were skipped, with their reasons, and those
+// that printed a secret. Its exit code is that of the command; a printed secret is a failure,
+// and with FLOG_REQUIRE_PEERS=1 a skipped test is one.
 //
 //	go run .ci/testreport.go -- go test -json ./...
 package main
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -48,7 +50,8 @@ func main() {
 		os.Exit(1)
 	}
 
-	var skipped []string
+	var skipped, leaks []string
+	exempt := map[string]bool{}      // by "package test": a script whose output may be a FURL now
 	outputs := map[string][]string{} // by "package test", until the test has ended
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 16<<20)
@@ -59,6 +62,17 @@ func main() {
 			continue
 		}
 		key := ev.Package + " " + ev.Test
+		// A script shows the commands that it ran and their output, which may be a
+		// FURL that was asked for. What went to stderr may not.
+		switch line := strings.TrimSpace(ev.Output); {
+		case line == "[stderr]":
+			exempt[key] = false
+		case line == "[stdout]" || strings.HasPrefix(line, "> "):
+			exempt[key] = true
+		}
+		if !exempt[key] && secret.MatchString(ev.Output) {
+			leaks = append(leaks, key+": "+secret.FindString(ev.Output)[:24]+"…")
+		}
 		switch {
 		case ev.Action == "build-output":
 			fmt.Print(ev.Output)
@@ -94,6 +108,12 @@ func main() {
 		}
 		fmt.Println("  " + s)
 	}
+	for i, s := range leaks {
+		if i == 0 {
+			fmt.Println("\nTests whose output shows a secret, which a log must not:")
+		}
+		fmt.Println("  " + s)
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		os.Exit(max(1, exit.ExitCode()))
 	}
@@ -101,11 +121,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 		os.Exit(1)
 	}
+	if len(leaks) > 0 {
+		os.Exit(1)
+	}
 	if len(skipped) > 0 && os.Getenv("FLOG_REQUIRE_PEERS") == "1" {
 		fmt.Println("FLOG_REQUIRE_PEERS=1: no test may be skipped.")
 		os.Exit(1)
 	}
 }
+
+// secret finds what no program of ours may print unless it was asked to: a FURL with a random
+// swissnum, and a private key.
+var secret = regexp.MustCompile(`(?i)pb:\\?/\\?/[a-z2-7]{32}@[^\s"'/]*\\?/[a-z2-7]{32}|-----BEGIN [A-Z ]*PRIVATE KEY`)
 
 // packageDone prints the `ok` line of a package, and for a package that failed all of its own
 // output, such as a panic.

@@ -258,7 +258,7 @@ func (r *reading) rest(in *inbound) error {
 	in.call.Method = string(name)
 	in.call.in = in
 	if clid != 0 {
-		r.d.Allow(sizeOf(in.obj, in.call.Method))
+		r.d.Allow(sizeOf(in.obj, in.call.Method) + messageCost)
 	}
 	t, err := r.d.Next()
 	if err != nil {
@@ -332,7 +332,7 @@ func (r *reading) answer(k banana.Kind) error {
 		return r.skip(nil)
 	}
 	if k == banana.KindAnswer {
-		r.d.Allow(p.expect)
+		r.d.Allow(p.expect + messageCost)
 		r.d.AllowValues(r.conn.tub.cfg.Limits.Values)
 	}
 	if p.into != nil {

@@ -303,7 +303,7 @@ func fetch(ctx context.Context, source *rpc.Remote, w io.Writer) (n int64, err e
 			if spare = nil; buf == nil {
 				buf = make([]byte, blockSize)
 			}
-			ahead = append(ahead, request{source.StartInto("read", rpc.Pos(blockSize), buf), buf})
+			ahead = append(ahead, request{source.StartInto("read", rpc.Pos(blockSize).Expecting(blockSize+64<<10), buf), buf})
 		}
 		if len(ahead) == 0 {
 			return n, nil
