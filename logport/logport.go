@@ -372,12 +372,18 @@ func (lp *Logport) recoverSlot() {
 	}
 }
 
+// maxMemory bounds what readers and gatherers together can make the process hold, in
+// bytes.
+const maxMemory = 64 << 20
+
 // openTub makes the Tub, listens, and registers the logport and the control object.
 func (lp *Logport) openTub() error {
 	if lp.cfg.Listen == "off" && lp.cfg.Location == "" && len(lp.cfg.Gatherers) == 0 {
 		return nil // nobody will ever connect: not even a key is needed
 	}
-	tub, err := rpc.NewTub(rpc.Config{Log: lp.cfg.Log, Features: wire.Features, KeyFile: lp.slot.file("tub.pem")})
+	tub, err := rpc.NewTub(rpc.Config{
+		Log: lp.cfg.Log, Features: wire.Features, KeyFile: lp.slot.file("tub.pem"), Limits: rpc.Limits{Memory: maxMemory},
+	})
 	if err != nil {
 		return err
 	}

@@ -333,7 +333,7 @@ func TestMethodLimits(t *testing.T) {
 		method string
 		size   int
 		ok     bool
-	}{{"small", 900, true}, {"small", 1100, false}, {"small", 2 << 20, false}, {"other", 1_000_000, true}, {"other", 1_100_000, false},
+	}{{"small", 900, true}, {"small", 2000, false}, {"small", 2 << 20, false}, {"other", 1_000_000, true}, {"other", 1_100_000, false},
 		{"large", 4_000_000, true}, {"large", 5_000_000, false}, {"small", 1, true}} {
 		err := r.Call(within(t), c.method, rpc.Pos(make([]byte, c.size)).Expecting(8<<20), nil)
 		if c.ok != (err == nil) || err != nil && !errors.Is(err, rpc.RemoteType("foolscap.tokens.Violation")) {
