@@ -132,6 +132,7 @@ func newAddCommand() *cobra.Command {
 			"      --merge  like --lock, but all waiting requests share the next run: each client\n" +
 			"          gets its output and exit code; not with --accept-stdin\n" +
 			"      --timeout DURATION  end a run after this time, such as 30s\n" +
+			"      --env NAME  pass on this variable of the server; PATH, HOME and LANG always are\n" +
 			"  git-repo [--read-only] REPO\n" +
 			"      let git clone, fetch and push REPO with git-remote-pb; --read-only: no push",
 		Args: func(_ *cobra.Command, args []string) error {

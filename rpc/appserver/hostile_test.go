@@ -194,7 +194,7 @@ func TestHostileUploads(t *testing.T) {
 		{"deep: partial", named(y.deep, []byte("a/x.partial")), "InsecurePath"},
 		{"deep: through a link that leaves", named(y.deep, []byte("dirlink/x")), "escapes"},
 		{"deep: below a link that leaves", named(y.deep, []byte("dirlink/y/z")), "escapes"},
-		{"deep: through a file", named(y.deep, []byte("good/x")), "file exists"},
+		{"deep: through a file", named(y.deep, []byte("good/x")), "not a directory"},
 
 		{"no source", func(t *testing.T) error { return putfile(t, y.flat, []byte("f"), 7) }, "not a reference"},
 		{"a source without read", func(t *testing.T) error { return putfile(t, y.flat, []byte("f"), &rpc.Methods{}) }, "no method"},
@@ -516,4 +516,37 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(names)
+}
+
+// TestFailedUploadsLeaveNothing: uploads that fail, into directories that they create, leave
+// no directory, and do not slow down those that follow.
+func TestFailedUploadsLeaveNothing(t *testing.T) {
+	target := t.TempDir()
+	d := newDir(t)
+	furl := add(t, d, "upload-file", "--allow-subdirectories", "--quota", "1M", target)
+	serve(t, d)
+	fails := func(t *testing.T, name string) error {
+		return putfile(t, furl, []byte(name), source(func(int) (any, error) { return nil, errors.New("no") }))
+	}
+	if err := os.MkdirAll(filepath.Join(target, "kept", "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		name := fmt.Sprintf("%d/%s/x", i, strings.Repeat("d/", 25)+"e")
+		if err := fails(t, name); err == nil {
+			t.Fatal("the upload did not fail")
+		}
+	}
+	if err := fails(t, strings.Repeat("d/", 40)+"x"); err == nil || !strings.Contains(err.Error(), "more than 32 directories") {
+		t.Errorf("a name with 40 directories: %v", err)
+	}
+	fails(t, "kept/new/x")
+	var left []string
+	filepath.WalkDir(target, func(path string, _ os.DirEntry, err error) error {
+		left = append(left, path)
+		return err
+	})
+	if len(left) != 3 {
+		t.Errorf("%d entries are left: %.5q", len(left), left)
+	}
 }

@@ -95,7 +95,7 @@ func (p *sharedRun) run(ctx context.Context) {
 			close(g.queue)
 		}
 	}()
-	(&process{runner: p.r, argv: p.r.argv, observer: p, log: p.r.at.Log}).run(ctx)
+	(&process{runner: p.r, argv: p.r.argv, env: p.r.environment(), observer: p, log: p.r.at.Log}).run(ctx)
 	p.begin() // also if the command did not run: nobody may join any more
 }
 

@@ -64,17 +64,25 @@ func (u *uploader) release(name string) {
 	delete(u.incoming, name)
 }
 
+// entrySize is what an entry that is not a file counts, in bytes: about what a directory
+// takes on a disk.
+const entrySize = 4 << 10
+
 // count sets u.stored. mu is held.
 func (u *uploader) count() error {
 	u.stored = 0
 	return fs.WalkDir(os.DirFS(u.target), ".", func(name string, entry fs.DirEntry, err error) error {
 		upload, unfinished := strings.CutSuffix(name, partial)
 		_, counted := u.incoming[upload]
-		if err == nil && entry.Type().IsRegular() && !(unfinished && counted) {
+		switch {
+		case err != nil || unfinished && counted:
+		case entry.Type().IsRegular():
 			var info fs.FileInfo
 			if info, err = entry.Info(); err == nil {
 				u.stored += info.Size()
 			}
+		case name != ".":
+			u.stored += entrySize
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it was removed in the meantime

@@ -34,6 +34,7 @@ type runner struct {
 	acceptStdin, sendStdout, sendStderr bool
 	logStdin, logStdout, logStderr      bool
 	timeout                             time.Duration // of one run; 0: none
+	env                                 []string      // names of variables that the command gets too
 	grace                               time.Duration // between the end of input and SIGTERM
 	turn                                chan struct{} // with --lock: holds a token while a run goes on; otherwise nil
 	merge                               bool          // waiting requests share the next run
@@ -71,6 +72,8 @@ func newRunner(at Place, args []string) (Service, error) {
 			r.merge, r.turn = true, make(chan struct{}, 1)
 		case "--timeout":
 			r.timeout = opts.duration()
+		case "--env":
+			r.env = append(r.env, opts.text())
 		default:
 			opts.unknown()
 		}
@@ -105,12 +108,24 @@ func (r *runner) execute(c *rpc.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.start(c, args[0], r.argv, nil)
+	return r.start(c, args[0], r.argv, r.environment())
+}
+
+// environment returns what a command gets of the server's environment, which may hold
+// the server's own secrets: PATH, HOME, LANG, and what --env names.
+func (r *runner) environment() []string {
+	env := []string{}
+	for _, name := range append([]string{"PATH", "HOME", "LANG"}, r.env...) {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // start starts a run of argv and answers at once, with None or with an object that takes
-// standard input. The watcher receives the output and the end. If env is nil the command
-// has the server's environment.
+// standard input. The watcher receives the output and the end. env is the command's
+// environment.
 func (r *runner) start(c *rpc.Call, watcher any, argv, env []string) (answer any, err error) {
 	w, ok := watcher.(*rpc.Remote)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,6 +155,9 @@ func (u *uploader) check(name string) error {
 	case strings.Contains(name, "/") && !u.subdirectories:
 		return insecure(name, "this service does not allow subdirectories")
 	}
+	if strings.Count(name, "/") > maxSubdirectories {
+		return insecure(name, fmt.Sprintf("it has more than %d directories", maxSubdirectories))
+	}
 	for part := range strings.SplitSeq(name, "/") {
 		switch {
 		case part == "" || part == "." || part == "..":
@@ -202,7 +206,12 @@ func (u *uploader) putfile(c *rpc.Call) (any, error) {
 
 // store writes the file. After an error nothing is left of it.
 func (u *uploader) store(ctx context.Context, name string, source *rpc.Remote) (n int64, err error) {
-	dir, err := u.openDir(path.Dir(name))
+	dir, made, err := u.openDir(path.Dir(name))
+	defer func() {
+		if err != nil {
+			u.removeDirs(made)
+		}
+	}()
 	if err != nil {
 		return 0, err
 	}
@@ -252,22 +261,51 @@ func writeMark(file, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// maxSubdirectories bounds the directories in the name of one upload.
+const maxSubdirectories = 32
+
 // openDir returns a directory in the target directory, which it creates if necessary.
-// Files are stored in that directory even if its name is changed later.
-func (u *uploader) openDir(name string) (*durable.Dir, error) {
+// Files are stored in that directory even if its name is changed later. made are the
+// directories that it has created, the outermost first, also if there is an error.
+func (u *uploader) openDir(name string) (_ *durable.Dir, made []string, err error) {
 	root, err := os.OpenRoot(u.target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close()
-	if err := root.MkdirAll(name, 0o777); err != nil {
-		return nil, err
+	if name != "." {
+		for i := range len(name) + 1 {
+			if i < len(name) && name[i] != '/' {
+				continue
+			}
+			switch err := root.Mkdir(name[:i], 0o777); {
+			case err == nil:
+				made = append(made, name[:i])
+			case !errors.Is(err, fs.ErrExist):
+				return nil, made, err
+			}
+		}
 	}
 	dir, err := root.OpenRoot(name)
 	if err != nil {
-		return nil, err
+		return nil, made, err
 	}
-	return durable.FromRoot(dir), nil
+	return durable.FromRoot(dir), made, nil
+}
+
+// removeDirs removes the directories that a failed upload has created, unless another
+// upload uses them.
+func (u *uploader) removeDirs(made []string) {
+	root, err := os.OpenRoot(u.target)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	for _, name := range slices.Backward(made) {
+		if root.Remove(name) != nil {
+			return
+		}
+	}
 }
 
 // checkUnmoved returns an error unless name is still the name of f.
