@@ -599,9 +599,12 @@ func (lp *Logport) AddVersion(name, version string) {
 
 // Buffered yields what the rings hold now, in the order of numbers. Logging goes
 // on meanwhile; what a ring overwrites before it is read is left out.
-func (lp *Logport) Buffered() iter.Seq[*event.Event] {
+func (lp *Logport) Buffered() iter.Seq[*event.Event] { return lp.BufferedFrom(0) }
+
+// BufferedFrom is Buffered from the event numbered from on.
+func (lp *Logport) BufferedFrom(from event.Num) iter.Seq[*event.Event] {
 	return func(yield func(*event.Event) bool) {
-		c := ring.NewCursor(lp.recorder.rings, 0)
+		c := ring.NewCursor(lp.recorder.rings, from)
 		c.Cut()
 		for {
 			num, rec, ok := c.Read()

@@ -10,10 +10,14 @@ package loghttp
 
 import (
 	_ "embed"
+	"fmt"
 	"html/template"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/pytext"
@@ -57,6 +61,7 @@ type page struct {
 	Facilities               []logport.FacilityInfo
 	Rows                     []row
 	Held, Matching, MaxShown int
+	Cut                      bool // not all that is held was looked at
 	Stats                    logport.Stats
 }
 
@@ -73,8 +78,16 @@ type row struct {
 // level (a name or number: it and above), facility (it and its children) and q
 // (text in the event, in any case). The page shows everything that was logged: mount
 // it where only those who may read that can reach it.
-func Page(lp *logport.Logport) http.Handler {
+//
+// A request must name the server by an IP address, as localhost, or as one of hosts: a
+// page of another site that has its own name point here cannot read this one. The page
+// looks at the newest events for at most 50 ms.
+func Page(lp *logport.Logport, hosts ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !allowed(r.Host, hosts) {
+			http.Error(w, fmt.Sprintf("this page is not served for the host %.100q: loghttp.Page has a list", r.Host), http.StatusForbidden)
+			return
+		}
 		p, ok := collect(lp, r)
 		if !ok {
 			http.Error(w, "level is neither a level's name nor a number", http.StatusBadRequest)
@@ -82,7 +95,7 @@ func Page(lp *logport.Logport) http.Handler {
 		}
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		if err := pageTemplate.Execute(w, p); err != nil {
@@ -90,6 +103,22 @@ func Page(lp *logport.Logport) http.Handler {
 		}
 	})
 }
+
+// allowed reports whether a request's Host is one that nobody else can have point here.
+func allowed(host string, hosts []string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if net.ParseIP(strings.Trim(host, "[]")) != nil || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	return slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+const (
+	maxWork = 50 * time.Millisecond // that a request may take of a processor
+	step    = 2048                  // events looked at before the time is
+)
 
 func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 	q := r.URL.Query()
@@ -103,24 +132,36 @@ func collect(lp *logport.Logport, r *http.Request) (page, bool) {
 		}
 	}
 	search := strings.ToLower(p.Search)
-	var matching []*event.Event // the last maxShown, in a circle
-	for e := range lp.Buffered() {
-		p.Held++
-		if e.Level() < least || !event.Match(p.Facility, e.Facility()) {
-			continue
-		}
-		if search != "" && !strings.Contains(strings.ToLower(pytext.Format(e)+string(e.AppendJSON(nil))), search) {
-			continue
-		}
-		if len(matching) < maxShown {
-			matching = append(matching, e)
-		} else {
-			matching[p.Matching%maxShown] = e
-		}
-		p.Matching++
+	matches := func(e *event.Event) bool {
+		return e.Level() >= least && event.Match(p.Facility, e.Facility()) &&
+			(search == "" || strings.Contains(strings.ToLower(pytext.Format(e)+string(e.AppendJSON(nil))), search))
 	}
-	for i := range matching {
-		p.Rows = append(p.Rows, rowOf(matching[(p.Matching-1-i)%len(matching)]))
+	// The newest first, a step of numbers at a time, so that what there is no time for
+	// is what is oldest.
+	began := time.Now()
+	for until := event.Num(p.Stats.Events); until > 0 && !p.Cut; {
+		from := event.Num(0)
+		if until > step {
+			from = until - step
+		}
+		var found []*event.Event
+		for e := range lp.BufferedFrom(from) {
+			if num, _ := e.Num(); num >= until {
+				break
+			}
+			p.Held++
+			if matches(e) {
+				found = append(found, e)
+			}
+		}
+		p.Matching += len(found)
+		for _, e := range slices.Backward(found) {
+			if len(p.Rows) < maxShown {
+				p.Rows = append(p.Rows, rowOf(e))
+			}
+		}
+		until = from
+		p.Cut = until > 0 && time.Since(began) > maxWork
 	}
 	for _, f := range lp.Facilities() {
 		if f.Name != "" {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/loghttp"
@@ -66,7 +67,9 @@ func TestPanicBecomesAnIncident(t *testing.T) {
 func get(t *testing.T, h http.Handler, url string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", url, nil))
+	r := httptest.NewRequest("GET", url, nil)
+	r.Host = "localhost:8080"
+	h.ServeHTTP(w, r)
 	if w.Code == http.StatusOK && !strings.Contains(w.Header().Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("GET %s has no content security policy", url)
 	}
@@ -102,5 +105,52 @@ func TestPage(t *testing.T) {
 	}
 	if code, _ := get(t, h, "/?level=loud"); code != http.StatusBadRequest {
 		t.Errorf("an unknown level gives %d", code)
+	}
+}
+
+// TestPageAndOtherSites: a name that somebody else points here is not answered, and no
+// other page shows this one in a frame.
+func TestPageAndOtherSites(t *testing.T) {
+	lp := newLogport(t)
+	h := loghttp.Page(lp, "orders.example.org")
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": 200, "[::1]:8080": 200, "localhost": 200, "LocalHost:80": 200, "orders.example.org:443": 200, "10.1.2.3": 200,
+		"evil.example": 403, "evil.example:8080": 403, "127.0.0.1.evil.example": 403, "localhost.evil.example": 403, "": 403,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("Host %q is answered with %d, want %d", host, w.Code, want)
+		}
+		if want == 200 && !strings.Contains(w.Header().Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+			t.Error("the page may be shown in a frame")
+		}
+	}
+}
+
+// TestPageIsBounded: a page of very much that is held takes its time and no more, shows the
+// newest, and says that it was cut.
+func TestPageIsBounded(t *testing.T) {
+	lp, err := logport.Open(logport.Config{RingBytes: 128 << 20, Listen: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lp.Close() })
+	for i := range 400_000 {
+		lp.Log(context.Background(), slog.LevelInfo, "one of many", slog.Int("i", i), slog.String("pad", "some text that makes it longer"))
+	}
+	lp.Log(context.Background(), slog.LevelInfo, "the newest")
+	began := time.Now()
+	_, body := get(t, loghttp.Page(lp), "/?q=nothing+holds+this")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the page took %v", took)
+	}
+	if !strings.Contains(body, "no time to look at the older ones") {
+		t.Errorf("the page does not say that it was cut: %.1200s", body)
+	}
+	if _, body = get(t, loghttp.Page(lp), "/?q=the+newest"); !strings.Contains(body, "the newest<") {
+		t.Error("the newest event is not shown")
 	}
 }
