@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flogtool/flogtool/internal/testwait"
 	"github.com/flogtool/flogtool/logport"
 	"github.com/flogtool/flogtool/logport/wire"
 	"github.com/flogtool/flogtool/rpc"
@@ -127,7 +128,7 @@ func TestSubscriptionsAreFew(t *testing.T) {
 		t.Error("one more was accepted")
 	}
 	first.Call(t.Context(), wire.MethodUnsubscribe, rpc.Args{}, nil)
-	eventually(t, "room for one more", func() bool { _, err := subscribe(r); return err == nil })
+	testwait.Eventually(t, "room for one more", func() bool { _, err := subscribe(r); return err == nil })
 }
 
 // TestFileReadsWait: hundreds of calls that read files, of one peer and of many, run two

@@ -192,7 +192,7 @@ func (s *Session) fetchAgain(ctx context.Context, stored archive.Stored) error {
 
 // get asks the publisher for an incident.
 func (s *Session) get(ctx context.Context, name string) (header event.Dict, events []event.Dict, err error) {
-	if header, events, err = wire.GetIncident(ctx, s.remote, name); err != nil {
+	if header, events, err = wire.GetIncident(ctx, s.remote, name, 2*s.c.cfg.MaxIncident+1<<20); err != nil {
 		return nil, nil, err
 	}
 	limit := s.c.cfg.MaxIncident

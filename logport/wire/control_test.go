@@ -147,7 +147,7 @@ func TestIncidentsOverTheWire(t *testing.T) {
 		t.Errorf("incident %d began, want %d", n, num)
 	}
 	name := <-complete
-	header, events, err := wire.GetIncident(ctx, publisher, name)
+	header, events, err := wire.GetIncident(ctx, publisher, name, 64<<20)
 	if program, _ := header.Get("program"); err != nil || program != "orders" || len(events) == 0 {
 		t.Errorf("GetIncident: %v, %d events, %v", header, len(events), err)
 	}
@@ -164,7 +164,7 @@ func TestIncidentsOverTheWire(t *testing.T) {
 		t.Error("ReadPart of a file that is shorter than was said gives no error")
 	}
 	const unknown = "incident-2026-01-01--00-00-00Z-aaaaaaa"
-	if _, _, err := wire.GetIncident(ctx, publisher, unknown); !errors.Is(err, wire.ErrGone) {
+	if _, _, err := wire.GetIncident(ctx, publisher, unknown, 1<<20); !errors.Is(err, wire.ErrGone) {
 		t.Errorf("GetIncident of one that is not there: %v, want ErrGone", err)
 	}
 	if err := subscription.Call(ctx, wire.MethodUnsubscribe, rpc.Args{}, nil); err != nil {

@@ -111,10 +111,11 @@ func (o *IncidentObserver) newIncident(c *rpc.Call) (any, error) {
 var ErrGone = errors.New("wire: the publisher does not have it any more")
 
 // GetIncident fetches an incident: its header, which has a trigger that is a dict,
-// and its events.
-func GetIncident(ctx context.Context, publisher *rpc.Remote, name string) (header event.Dict, events []event.Dict, err error) {
+// and its events. One of more than size bytes on the wire is an error that wraps
+// [rpc.ErrLimit].
+func GetIncident(ctx context.Context, publisher *rpc.Remote, name string, size int64) (header event.Dict, events []event.Dict, err error) {
 	var answer any
-	err = publisher.Call(ctx, MethodGetIncident, rpc.Pos([]byte(name)), &answer)
+	err = publisher.Call(ctx, MethodGetIncident, rpc.Pos([]byte(name)).Expecting(size), &answer)
 	if remote, ok := errors.AsType[*rpc.RemoteError](err); ok &&
 		remote.Type == "builtins.KeyError" && strings.Contains(remote.Text, "no incident named") {
 		return nil, nil, ErrGone

@@ -142,13 +142,21 @@ func Subscribe(ctx context.Context, publisher *rpc.Remote, o SubscribeOptions, h
 	}
 }
 
+// maxEventSize bounds one event that a publisher sends, in bytes: an original's may be
+// large, and a refused one would end the subscription.
+const maxEventSize = 16 << 20
+
 // newObserver returns an observer with these methods. done, which a publisher may
 // send at its end, is ignored unless it is among them.
 func newObserver(methods map[string]func(*rpc.Call) (any, error)) *rpc.Methods {
 	if methods[MethodDone] == nil {
 		methods[MethodDone] = func(*rpc.Call) (any, error) { return nil, nil }
 	}
-	return &rpc.Methods{Name: RILogObserver, Map: methods}
+	return &rpc.Methods{Name: RILogObserver, Map: methods, Limits: map[string]rpc.MethodLimits{
+		MethodMsg:           {Size: maxEventSize},
+		MethodNewIncident:   {Size: maxEventSize},
+		MethodIncidentBegan: {Size: maxEventSize},
+	}}
 }
 
 // EventObserver returns the observer for subscribe_to_all, the original's way to
