@@ -24,7 +24,7 @@ test: prepare
 	@.ci/prepare --missing
 
 soak: prepare
-	@FLOG_SOAK=1 $(GO) run .ci/testreport.go -- $(GO) test -json -count=1 -timeout 20m -run 'Kill|Faults|Large' ./logport ./rpc/appserver
+	@FLOG_SOAK=1 $(GO) run .ci/testreport.go -- $(GO) test -json -count=1 -timeout 20m -run 'Kill|Faults|Large|Budget|Readers|Strangers' ./logport ./rpc ./rpc/appserver
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

@@ -316,7 +316,7 @@ func (lp *Logport) openAttachments() {
 			}
 			lp.attach, lp.stopTrace = append(lp.attach, t), stop
 		default:
-			lp.reporter.report(event.Unusual, "nothing of that name can be attached", slog.String("name", string(a)))
+			lp.reporter.report(event.Unusual, "unknown attachment in Config.Attach", slog.String("name", string(a)))
 		}
 	}
 }

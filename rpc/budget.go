@@ -12,7 +12,7 @@ import (
 // received and is not consumed yet, decoded values included, and what waits to be
 // written. It is charged before memory is allocated.
 //
-// When it is used up, whoever needs more waits: the reader of a connection stops
+// When it is used up, every request for more waits: the reader of a connection stops
 // reading, and the sender of an answer blocks. Those who wait are served in turn. Each
 // connection may hold guaranteed bytes at any time, so that an honest peer is served
 // while others hold everything. If nobody gets on for shareGrace, the connection that
