@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// budget is the memory that all peers of a Tub together may make it hold: what was
-// received and is not consumed yet, decoded values included, and what waits to be
-// written. It is charged before memory is allocated.
+// budget is the memory that all peers of a Tub together may make it hold, beside the
+// guaranteed part of each: what was received and is not consumed yet, decoded values
+// included, and what waits to be written. It is charged before memory is allocated.
 //
 // When it is used up, every request for more waits: the reader of a connection stops
 // reading, and the sender of an answer blocks. Those who wait are served in turn. Each
@@ -58,25 +58,45 @@ func (b *budget) take(ctx context.Context, c *conn, n int64) error {
 
 // try is take without waiting.
 func (b *budget) try(c *conn, n int64) bool {
-	if c.held.Load()+n <= guaranteed || c.self {
+	if c.self {
 		b.force(c, n)
 		return true
 	}
-	if b.some.Load() > 0 {
-		return false
-	}
-	if b.used.Add(n) > b.limit {
-		b.used.Add(-n)
-		return false
-	}
-	c.held.Add(n)
-	return true
+	return b.add(c, n, b.some.Load() == 0)
 }
+
+// add charges n bytes to c. If that takes more than is guaranteed, it is refused where
+// there is no room, and where it is not c's turn.
+func (b *budget) add(c *conn, n int64, inTurn bool) bool {
+	for {
+		held := c.held.Load()
+		more := excess(held+n) - excess(held)
+		if more > 0 {
+			if !inTurn {
+				return false
+			}
+			if b.used.Add(more) > b.limit {
+				b.used.Add(-more)
+				return false
+			}
+		}
+		if c.held.CompareAndSwap(held, held+n) {
+			return true
+		}
+		b.used.Add(-more)
+	}
+}
+
+// excess returns the part of what a connection holds that is not guaranteed. The budget
+// counts that part only, so that small messages do not touch what all connections share.
+func excess(held int64) int64 { return max(0, held-guaranteed) }
 
 // force charges n bytes without waiting.
 func (b *budget) force(c *conn, n int64) {
-	b.used.Add(n)
-	c.held.Add(n)
+	held := c.held.Add(n)
+	if more := excess(held) - excess(held-n); more > 0 {
+		b.used.Add(more)
+	}
 }
 
 // give returns n bytes of c.
@@ -84,8 +104,12 @@ func (b *budget) give(c *conn, n int64) {
 	if n == 0 {
 		return
 	}
-	c.held.Add(-n)
-	b.used.Add(-n)
+	held := c.held.Add(-n)
+	less := excess(held+n) - excess(held)
+	if less == 0 {
+		return
+	}
+	b.used.Add(-less)
 	if b.some.Load() > 0 {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -97,10 +121,9 @@ func (b *budget) give(c *conn, n int64) {
 func (b *budget) grant() {
 	for len(b.waiters) > 0 {
 		w := b.waiters[0]
-		if b.used.Load()+w.n > b.limit {
+		if !b.add(w.c, w.n, true) {
 			return
 		}
-		b.force(w.c, w.n)
 		close(w.ready)
 		b.waiters[0] = nil
 		b.waiters = b.waiters[1:]

@@ -107,9 +107,10 @@ func (r *reading) run() error {
 }
 
 // maxMessage returns how many bytes the next message may have in any case. A stranger
-// that sends more is not worth the reading, unless it was asked for something.
+// that sends more is not worth the reading, unless it was asked for something. A peer that
+// this Tub has dialled is not one.
 func (c *conn) maxMessage() int64 {
-	if c.holder.Load() || c.self {
+	if !c.inbound || c.holder.Load() || c.self {
 		return c.tub.cfg.Limits.Message
 	}
 	c.mu.Lock()
