@@ -20,8 +20,8 @@ var (
 	furlText     = regexp.MustCompile("(?i)(pb:\\\\?/\\\\?/)([a-z2-7]*)@[^\\s\"'`<>]*")
 	furlPercent  = regexp.MustCompile("(?i)(pb%3a%2f%2f)([a-z2-7]*)(?:%40|@)[^\\s\"'`<>&]*")
 	userinfoText = regexp.MustCompile("(?i)\\b([a-z][a-z0-9+.-]*:\\\\?/\\\\?/)[^\\s/@\"'`<>\\\\]+@")
-	secretParam  = regexp.MustCompile("(?i)([a-z0-9_.-]+)(=|%3d)([^\\s&\"'`<>,;)\\]}]+)")
-	bearerText   = regexp.MustCompile("(?i)\\b(bearer|basic)\\s+[a-z0-9._~+/=-]{6,}")
+	secretParam  = regexp.MustCompile(`(?i)([a-z0-9_.-]+)(=|%3d)([^\s&"'<>,;)\]}]+)`)
+	bearerText   = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}`)
 )
 
 // mayHoldSecret reports whether maskText could change a text of the record.
