@@ -236,9 +236,9 @@ func TestFetchFails(t *testing.T) {
 	last := incidentName(i + 3)
 	p.has(last, 1)
 	p.connect(t, g.furl)
-	g.logged.Wait(t, "incident classified", last)
-	g.logged.Wait(t, "incident classified", incidentName(1)) // on its third try
-	g.logged.Wait(t, "all incidents are here", incidentName(1))
+	g.eventually(t, "incident classified", last)
+	g.eventually(t, "incident classified", incidentName(1)) // on its third try
+	g.eventually(t, "all incidents are here", incidentName(1))
 	if g.logged.Count("fetch incident; it is tried again", "incidents.max_size") == 0 {
 		t.Error("the incident that is too large was not reported")
 	}
@@ -274,7 +274,7 @@ func TestIncidentGrows(t *testing.T) {
 	p.answer(name, func(attempt int) (any, error) { return answer(int64(min(attempt, 3)), 0), nil })
 	p.connect(t, g.furl)
 	o := p.observer(t)
-	g.logged.Wait(t, "incident published", name)
+	g.eventually(t, "incident published", name)
 	g.logged.Wait(t, "incident stored", name, "events=2") // by itself, for it was the newest
 	if err := o.Call(t.Context(), "new_incident", rpc.Pos(name, trigger(0)), nil); err != nil {
 		t.Fatal(err)
@@ -328,6 +328,7 @@ func TestOfferedAgain(t *testing.T) {
 		}
 	}
 	g.logged.Wait(t, "all incidents are here", incidentName(19))
+	g.eventually(t, "incident classified", incidentName(19))
 	if got := listAll(t, dir); len(got) != 20 {
 		t.Errorf("classified/ has %d lines, want 20:\n%s", len(got), strings.Join(got, "\n"))
 	}

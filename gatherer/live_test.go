@@ -227,6 +227,13 @@ func start(t *testing.T, dir string, tune ...func(*Gatherer)) *running {
 	return r
 }
 
+// eventually returns when a line of the log so far contains all the words. The
+// steps of an incident after its storage and its session go on side by side.
+func (r *running) eventually(t *testing.T, words ...string) {
+	t.Helper()
+	testwait.Eventually(t, strings.Join(words, " "), func() bool { return r.logged.Count(words...) > 0 })
+}
+
 // stored returns what the gatherer has stored, in order.
 func stored(g *running) []archive.Stored {
 	return g.archive.Next(archive.ID{}, g.archive.Len(), func(archive.State) bool { return true })
@@ -461,13 +468,15 @@ func TestCatchUp(t *testing.T) {
 	}
 	// The last of a catch-up may still be growing: it is fetched once more
 	// before it counts as settled.
-	g.logged.Wait(t, "fetching incident", max(names[0], names[1]))
+	testwait.Eventually(t, "a second fetch", func() bool {
+		return g.logged.Count("fetching incident", max(names[0], names[1])) == 2
+	})
 	a.do(t, `log.msg("third", level=log.WEIRD)`)
 	g.logged.Wait(t, "incident classified", a.tub)
 	all := a.incidents(t)
 	slices.Sort(all)
 	if all[2] > max(names[0], names[1]) { // within one second it may not be
-		g.logged.Wait(t, "all incidents are here", all[2])
+		g.eventually(t, "all incidents are here", all[2])
 	}
 	latest, err := os.ReadFile(filepath.Join(dir, "incidents", a.tub, "latest"))
 	if err != nil || string(latest) != all[2]+"\n" {
