@@ -15,8 +15,8 @@ import (
 // When it is used up, every request for more waits: the reader of a connection stops
 // reading, and the sender of an answer blocks. Those who wait are served in turn. Each
 // connection may hold guaranteed bytes at any time, so that an honest peer is served
-// while others hold everything. If nobody gets on for shareGrace, the connection that
-// holds most is closed.
+// while others hold everything. After shareGrace the largest holder that has given
+// nothing back for as long is closed.
 type budget struct {
 	limit int64
 	used  atomic.Int64
@@ -110,6 +110,7 @@ func (b *budget) give(c *conn, n int64) {
 		return
 	}
 	b.used.Add(-less)
+	c.progress.Store(c.tub.now())
 	if b.some.Load() > 0 {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -193,14 +194,16 @@ func (b *budget) closeLargest(waits *conn, waited time.Duration) {
 	largest.shutdown(errShare)
 }
 
-// largestHolder returns the connection that holds most of the budget, nil if none holds
-// more than is guaranteed.
+// largestHolder returns the connection that holds most of the budget, of those that have
+// given nothing back for shareGrace: a peer that reads its answers, however large, is not
+// in the way. It returns nil if there is none, or none holds more than is guaranteed.
 func (t *Tub) largestHolder() (largest *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	most := int64(guaranteed)
 	for c := range t.all {
-		if held := c.held.Load(); held > most && !c.isDead() {
+		idle := time.Duration(t.now() - c.progress.Load())
+		if held := c.held.Load(); held > most && idle > shareGrace && !c.isDead() {
 			largest, most = c, held
 		}
 	}

@@ -64,6 +64,7 @@ type conn struct {
 	cancel   context.CancelCauseFunc
 	lastRead atomic.Int64 // when bytes last arrived, in nanoseconds since the Tub began
 	held     atomic.Int64 // bytes of the Tub's budget
+	progress atomic.Int64 // when it last gave some back, as lastRead
 	holder   atomic.Bool  // the peer holds, or held, a reference to an object of this Tub
 	spoke    atomic.Bool  // the peer has sent a whole message
 	admitted *counted     // of an inbound connection
@@ -373,7 +374,7 @@ func (c *conn) writeLoop() {
 				c.nc.Close()
 			}
 		}
-		if err := c.write(buf, &until); err != nil {
+		if err := c.write(buf, &until, &charged); err != nil {
 			if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() && !c.isDead() {
 				err = errStuck
 			}
@@ -385,9 +386,9 @@ func (c *conn) writeLoop() {
 // writePiece is the number of bytes written under one deadline.
 const writePiece = 1 << 20
 
-// write writes all of b. Each piece gets a new deadline, so that a slow peer is not
+// write writes all of b, and gives back what was charged for it as it goes. Each piece gets a new deadline, so that a slow peer is not
 // mistaken for one that does not read.
-func (c *conn) write(b []byte, until *time.Time) error {
+func (c *conn) write(b []byte, until *time.Time, charged *int64) error {
 	large := c.under != nil && len(b) > 16<<10
 	for {
 		piece := b[:min(len(b), writePiece)]
@@ -404,6 +405,9 @@ func (c *conn) write(b []byte, until *time.Time) error {
 		if err != nil || len(b) == 0 {
 			return err
 		}
+		written := min(*charged, int64(len(piece)))
+		c.tub.budget.give(c, written)
+		*charged -= written
 		*until = time.Now().Add(writeStall)
 		c.nc.SetWriteDeadline(*until)
 	}

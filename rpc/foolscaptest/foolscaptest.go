@@ -135,7 +135,7 @@ func Run(t testing.TB, cmd *exec.Cmd) *Proc {
 		if t.Failed() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			t.Logf("standard error of %s:\n%s", strings.Join(cmd.Args, " "), p.stderr.Bytes())
+			t.Logf("standard error of %s:\n%s", strings.Join(cmd.Args[:min(3, len(cmd.Args))], " "), p.stderr.Bytes())
 		}
 	})
 	return p
