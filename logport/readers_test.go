@@ -135,7 +135,7 @@ func TestSubscriptionsAreFew(t *testing.T) {
 // at a time, and the process goes on.
 func TestFileReadsWait(t *testing.T) {
 	lp := open(t, logport.Config{TrailingDelay: -1, RingBytes: 4 << 20})
-	for i := range 20_000 {
+	for i := range 4_000 {
 		lp.Log(t.Context(), slog.LevelInfo, "what led to it", slog.Int("i", i), slog.String("pad", strings.Repeat("x", 100)))
 	}
 	lp.DeclareIncident(t.Context(), "that was weird")
@@ -147,9 +147,9 @@ func TestFileReadsWait(t *testing.T) {
 	}
 	var calls []*rpc.Pending
 	for name := range names {
-		for range 5 {
+		for range 4 {
 			_, r := connectMore(t, lp)
-			for range 10 {
+			for range 6 {
 				calls = append(calls, r.Start(wire.MethodGetIncident, rpc.Pos([]byte(name)).Expecting(64<<20)))
 			}
 		}
