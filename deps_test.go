@@ -22,7 +22,7 @@ var order = []string{
 	"incident",
 	"event/flogfile/bzip2", "event/flogfile", "event/filter", "event/pytext", "event", "event/internal/pyrepr",
 	"rpc/appserver", "rpc/foolscaptest", "rpc", "rpc/banana",
-	"internal/testwait", "internal/durable/durabletest", "internal/durable",
+	"internal/costtest", "internal/testwait", "internal/durable/durabletest", "internal/durable",
 	"rules",
 }
 
