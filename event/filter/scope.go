@@ -261,7 +261,7 @@ func textField(e event.View, key string) string {
 	return cut(s)
 }
 
-func messageOf(e event.View) string { return cut(string(pytext.AppendText(nil, e))) }
+func messageOf(e event.View) string { return cut(string(pytext.AppendTextMax(nil, e, maxText))) }
 
 // failureOf returns the text of the event's exception as dump shows it, then the
 // traceback if the event has it.

@@ -173,6 +173,10 @@ func (l *Line) RawField(key string) (value []byte, ok bool) {
 	return l.find(l.fields, key)
 }
 
+// NumFields returns how many fields the event has: finding one of them by its name may
+// compare them all.
+func (l *Line) NumFields() int { return len(l.fields) }
+
 // Plain reports whether the line has no escapes: every JSON string in it is the text
 // between its quotes.
 func (l *Line) Plain() bool { return l.plain }
@@ -311,13 +315,16 @@ func (l *Line) Level() event.Level {
 	return e.Level()
 }
 
-// AppendText appends the event's text for people, as [pytext.AppendText] does.
+// AppendText appends the event's text for people, as [pytext.AppendText] does: 1 MiB of
+// it at most.
 func (l *Line) AppendText(dst []byte) []byte {
 	// A plain message, which most events have, needs no decoding.
 	if raw, ok := l.field("message"); ok && raw[0] == '"' && (l.plain || bytes.IndexByte(raw, '\\') < 0) {
 		if _, ok := l.field("format"); !ok {
 			if _, ok := l.field("args"); !ok {
-				return append(dst, raw[1:len(raw)-1]...)
+				if text := raw[1 : len(raw)-1]; len(text) <= pytext.MaxText {
+					return append(dst, text...)
+				}
 			}
 		}
 	}

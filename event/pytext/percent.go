@@ -15,16 +15,32 @@ import (
 // mapping is a whole event as the one value of a pattern.
 type mapping struct{ event.View }
 
-// errFormat is the only error of formatting: the caller shows the pattern for each.
-var errFormat = errors.New("pytext: format does not fit its values")
+var (
+	errFormat = errors.New("pytext: format does not fit its values") // the caller shows the pattern
+	errSpent  = errors.New("pytext: format costs too much")          // the text is cut
+)
+
+// A directive may cost more than the text that it adds: a precision cuts a long value,
+// and a field is searched among all fields. maxWork bounds what all directives of one
+// text cost, in the time that a byte of plain text takes.
+const (
+	maxWork       = 8 << 20
+	directiveWork = 16
+	decodeWork    = 4 // for a byte of JSON that is not text
+	escapedWork   = 8 // for a field whose key may have escapes, which searching decodes
+)
 
 // percent is one evaluation of Python's % operator.
 type percent struct {
 	dst     []byte
+	end     int // length of dst beyond which nothing is needed
+	work    int // what may still be spent
 	pattern string
 	pos     int
 
 	named  event.View  // the fields of the one value, nil if it has none
+	search int         // the work of finding one of these fields
+	json   rawView     // named, if it is JSON, else nil
 	raw    rawView     // named, if it is plain JSON, else nil
 	tuple  event.Tuple // the values, if they are a tuple
 	next   int         // index in tuple of the next value
@@ -33,21 +49,32 @@ type percent struct {
 	used   bool        // a directive took the one value
 }
 
-// appendPercent appends pattern % values. After an error it returns dst unchanged.
-func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
-	p := percent{dst: dst, pattern: pattern}
+// appendPercent appends pattern % values up to end, or little more. It checks the rest
+// without making its text. After errFormat it returns dst unchanged, after errSpent what
+// it appended.
+func appendPercent(dst []byte, end int, pattern string, values any) ([]byte, error) {
+	p := percent{dst: dst, end: end, work: maxWork, pattern: pattern}
 	switch v := values.(type) {
 	case event.Tuple:
 		p.tuple = v
 	case mapping:
 		p.named, p.isOne = v.View, true
 		p.single = v
-		if raw, ok := v.View.(rawView); ok && raw.Plain() {
-			p.raw = raw
+		switch view := v.View.(type) {
+		case *event.Event:
+			p.search = len(view.Fields)
+		case rawView:
+			p.json, p.search = view, view.NumFields()
+			if view.Plain() {
+				p.raw = view
+			} else {
+				p.search *= escapedWork
+			}
 		}
 	case event.Dict:
 		p.named, p.isOne = dictView(v), true
 		p.single = v
+		p.search = len(v)
 	default:
 		p.single, p.isOne = v, true
 	}
@@ -56,13 +83,17 @@ func appendPercent(dst []byte, pattern string, values any) ([]byte, error) {
 		if i < 0 {
 			break
 		}
-		p.dst = append(p.dst, p.pattern[p.pos:p.pos+i]...)
+		p.dst = appendPart(p.dst, p.end, p.pattern[p.pos:p.pos+i])
 		p.pos += i + 1
 		if !p.directive() {
 			return dst, errFormat
 		}
+		if p.work -= directiveWork; p.work < 0 {
+			return p.dst, errSpent
+		}
+		p.dst = p.dst[:min(len(p.dst), p.end+1)]
 	}
-	p.dst = append(p.dst, p.pattern[p.pos:]...)
+	p.dst = appendPart(p.dst, p.end, p.pattern[p.pos:])
 	// Values that no directive takes are an error, unless there is one value and it
 	// is a container.
 	if !p.isOne {
@@ -112,9 +143,28 @@ func (p *percent) take() (any, bool) {
 	}
 	p.used = true
 	if m, ok := p.single.(mapping); ok {
-		return m.Dict(), true
+		return m.Dict(), true // once only
 	}
 	return p.single, true
+}
+
+// field returns the value of a field. If decoding it is more than what may still be
+// spent, it returns nil.
+func (p *percent) field(name string) (value any, ok bool) {
+	if p.json == nil {
+		return p.named.Get(name)
+	}
+	data, ok := p.json.RawField(name)
+	if !ok {
+		return nil, false
+	}
+	if data[0] == '"' {
+		p.work -= len(data)
+	} else if p.work -= len(data) * decodeWork; p.work < 0 {
+		return nil, true
+	}
+	v, err := event.ParseJSON(data)
+	return v, err == nil
 }
 
 // quick formats a directive whose name was just read in the most common cases:
@@ -128,7 +178,7 @@ func (p *percent) quick(name string) bool {
 	switch p.pattern[p.pos] {
 	case 's':
 		if value[0] == '"' {
-			p.dst = append(p.dst, value[1:len(value)-1]...)
+			p.dst = appendPart(p.dst, p.end, value[1:len(value)-1])
 			p.pos++
 			return true
 		}
@@ -183,14 +233,18 @@ func (p *percent) directive() bool {
 			return false
 		}
 		hasName = true
+		p.work -= p.search
 		if p.raw != nil && p.quick(name) {
 			p.used = true
 			return true
 		}
-		if value, hasValue = p.named.Get(name); !hasValue {
+		if value, hasValue = p.field(name); !hasValue {
 			return false
 		}
 		p.used = true
+		if p.work < 0 {
+			return true
+		}
 	}
 	f := flags{prec: -1}
 flags:
@@ -293,22 +347,21 @@ func (p *percent) size(hasName bool) (n int, given, ok bool) {
 }
 
 func (p *percent) convert(conversion byte, value any, f flags) bool {
+	p.work -= f.width + 4*max(f.prec, 0) // some conversions make all digits twice
+	if n, ok := value.(*big.Int); ok {
+		p.work -= n.BitLen()
+	}
 	switch conversion {
 	case 's', 'r', 'a':
-		if conversion == 's' && f.width == 0 && f.prec < 0 {
-			p.dst = AppendStr(p.dst, value)
-			return true
+		text, isText := value.(string)
+		switch {
+		case isText && conversion == 's':
+			pad(p, cutRunes(text, f.prec), f)
+		case f.width == 0 && f.prec < 0 && conversion != 'a':
+			p.dst = p.appendValue(p.dst, p.end, conversion, value)
+		default:
+			pad(p, p.value(conversion, value, f), f)
 		}
-		var b []byte
-		switch conversion {
-		case 's':
-			b = AppendStr(nil, value)
-		case 'r':
-			b = AppendRepr(nil, value)
-		case 'a':
-			b = pyrepr.AppendASCII(nil, string(AppendRepr(nil, value)))
-		}
-		p.pad(cutRunes(b, f.prec), f)
 		return true
 	case 'c':
 		r, ok := character(value)
@@ -316,7 +369,7 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 			return false
 		}
 		f.zero = false
-		p.pad(pyrepr.AppendRune(nil, r), f)
+		pad(p, pyrepr.AppendRune(nil, r), f)
 		return true
 	case 'd', 'i', 'u':
 		if n, ok := value.(int64); ok && f == (flags{prec: -1}) {
@@ -354,28 +407,56 @@ func (p *percent) convert(conversion byte, value any, f flags) bool {
 	return false
 }
 
+// appendValue appends a value as %s or %r does, up to end.
+func (p *percent) appendValue(dst []byte, end int, conversion byte, value any) []byte {
+	a := pyrepr.Appender{Dst: dst, End: end}
+	if conversion == 's' {
+		a.Str(value)
+	} else {
+		a.Repr(value)
+	}
+	p.work -= a.Work
+	return a.Dst
+}
+
+// value returns the text of a value for %s, %r and %a as far as it is needed.
+func (p *percent) value(conversion byte, value any, f flags) []byte {
+	// What is beyond the end counts only for the padding: a text as long as the
+	// width needs none.
+	need := p.end - len(p.dst) + utf8.UTFMax*f.width
+	if f.prec >= 0 {
+		need = min(need, utf8.UTFMax*f.prec)
+	}
+	text := p.appendValue(nil, need, conversion, value)
+	if conversion == 'a' {
+		text = pyrepr.AppendASCII(nil, string(text))
+	}
+	p.work -= len(text)
+	return cutRunes(text, f.prec)
+}
+
 // pad appends text, padded with blanks to the width, which is in code points.
-func (p *percent) pad(text []byte, f flags) {
+func pad[T string | []byte](p *percent, text T, f flags) {
 	fill := 0
 	if f.width > 0 {
-		fill = f.width - runes(text)
+		fill = f.width - runes(text, f.width)
 	}
 	if f.left {
-		p.dst = append(p.dst, text...)
+		p.dst = appendPart(p.dst, p.end, text)
 	}
-	for ; fill > 0; fill-- {
+	for ; fill > 0 && len(p.dst) <= p.end; fill-- {
 		p.dst = append(p.dst, ' ')
 	}
 	if !f.left {
-		p.dst = append(p.dst, text...)
+		p.dst = appendPart(p.dst, p.end, text)
 	}
 }
 
-// runes counts the code points of text, which may be WTF-8.
-func runes(text []byte) int {
+// runes counts the code points of text, which may be WTF-8, up to limit.
+func runes[T string | []byte](text T, limit int) int {
 	n := 0
-	for _, c := range text {
-		if utf8.RuneStart(c) {
+	for i := 0; i < len(text) && n < limit; i++ {
+		if utf8.RuneStart(text[i]) {
 			n++
 		}
 	}
@@ -383,12 +464,12 @@ func runes(text []byte) int {
 }
 
 // cutRunes returns the first n code points of text, all of it if n < 0.
-func cutRunes(text []byte, n int) []byte {
+func cutRunes[T string | []byte](text T, n int) T {
 	if n < 0 {
 		return text
 	}
-	for i, c := range text {
-		if !utf8.RuneStart(c) {
+	for i := range len(text) {
+		if !utf8.RuneStart(text[i]) {
 			continue
 		}
 		if n == 0 {
@@ -497,7 +578,7 @@ func (p *percent) number(head string, digits []byte, f flags) {
 			text = append(text, '0')
 		}
 	}
-	p.pad(append(text, digits...), f)
+	pad(p, append(text, digits...), f)
 }
 
 func (p *percent) float(v float64, conversion byte, f flags) {

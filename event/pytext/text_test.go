@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/pytext"
@@ -115,6 +116,7 @@ func TestAppendRepr(t *testing.T) {
 	}
 }
 
+// Formatting ends within its budget, and what is cut is the start of the whole text.
 func FuzzFormat(f *testing.F) {
 	data, err := os.ReadFile("testdata/percent.jsonl")
 	if err != nil {
@@ -125,14 +127,50 @@ func FuzzFormat(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(v.([]any)[0].(string))
+		c := v.([]any)
+		f.Add(c[0].(string), event.AppendJSON(nil, c[1]), uint16(len(line)))
 	}
-	f.Fuzz(func(t *testing.T, pattern string) {
-		e := &event.Event{Fields: []event.Field{{Key: "format", Value: pattern}, {Key: "v", Value: 1.5}, {Key: "message", Value: "m"}}}
-		if n := len(pytext.Format(e)); n > 1000*(len(pattern)+1)+maxWidthBytes*strings.Count(pattern, "%") {
-			t.Errorf("%d bytes from a pattern of %d", n, len(pattern))
+	f.Add("%(v)65535d%(v).65535f%(v)s%(v).0r%(v)a", []byte(`{"v": [1, "x'é", {"a": 1e300}]}`), uint16(100))
+	f.Fuzz(func(t *testing.T, pattern string, values []byte, size uint16) {
+		for _, e := range fuzzEvents(pattern, values) {
+			start := time.Now()
+			whole := pytext.Format(e)
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("a pattern of %d bytes and values of %d took %v", len(pattern), len(values), took)
+			}
+			if len(whole) > pytext.MaxText+len(cutNote) {
+				t.Errorf("%d bytes from a pattern of %d and values of %d", len(whole), len(pattern), len(values))
+			}
+			part := string(pytext.AppendTextMax(nil, e, int(size)))
+			body, isCut := strings.CutSuffix(part, cutNote)
+			switch {
+			case part == whole: // which may end as a text that is cut
+			case !isCut:
+				t.Errorf("%d bytes are %q, all are %.2000q", size, part, whole)
+			case len(body) > int(size):
+				t.Errorf("%d bytes, more than %d", len(body), size)
+			case !strings.HasPrefix(whole, body) && !strings.HasSuffix(whole, cutNote):
+				t.Errorf("%d bytes are %q, which is not the start of %.2000q", size, part, whole)
+			}
 		}
 	})
 }
 
-const maxWidthBytes = 1 << 17
+// fuzzEvents returns events with this pattern and the values in JSON, which may not be
+// valid.
+func fuzzEvents(pattern string, values []byte) []*event.Event {
+	v, err := event.ParseJSON(values)
+	if err != nil {
+		v = string(values)
+	}
+	events := []*event.Event{
+		{Fields: []event.Field{{Key: "message", Value: pattern}, {Key: "args", Value: v}}},
+		{Fields: []event.Field{{Key: "format", Value: pattern}, {Key: "v", Value: v}, {Key: "message", Value: "m"}}},
+	}
+	if d, ok := v.(event.Dict); ok {
+		e := event.FromDict(d)
+		e.Set("format", pattern)
+		events = append(events, e)
+	}
+	return events
+}

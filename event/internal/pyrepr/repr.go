@@ -9,10 +9,12 @@
 package pyrepr
 
 import (
+	"bytes"
 	"math"
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,108 +23,165 @@ import (
 
 // Append appends v, a value of one of the types of package banana, in Python's
 // source form: what repr() returns.
-func Append(dst []byte, v any) []byte { return appendRepr(dst, v, 0) }
-
-// AppendStr appends what Python's str() returns for v: text unchanged, an exception
-// with its traceback, any other value in its source form.
-func AppendStr(dst []byte, v any) []byte {
-	switch v := v.(type) {
-	case string:
-		return append(dst, v...)
-	case banana.Decimal:
-		return append(dst, v...)
-	case *banana.Copyable:
-		if v.Class == banana.FailureClass {
-			return append(dst, FailureStr(v)...)
-		}
-	}
-	return appendRepr(dst, v, 0)
+func Append(dst []byte, v any) []byte {
+	a := Appender{Dst: dst, End: math.MaxInt}
+	a.Repr(v)
+	return a.Dst
 }
 
-func appendRepr(dst []byte, v any, depth int) []byte {
+// Appender appends values to Dst until that has End bytes: what comes after is left
+// out, so that Dst is the start of the whole text. Dst may exceed End by some bytes;
+// if it does not, the text is whole.
+type Appender struct {
+	Dst  []byte
+	End  int
+	Work int // grows by what conversions cost that are slow for their length, in bytes of ordinary text
+}
+
+// Str appends what Python's str() returns for v: text unchanged, an exception with
+// its traceback, any other value in its source form.
+func (a *Appender) Str(v any) {
 	switch v := v.(type) {
-	case nil:
-		return append(dst, "None"...)
-	case bool:
-		if v {
-			return append(dst, "True"...)
-		}
-		return append(dst, "False"...)
-	case int64:
-		return strconv.AppendInt(dst, v, 10)
-	case int:
-		return strconv.AppendInt(dst, int64(v), 10)
-	case uint64:
-		return strconv.AppendUint(dst, v, 10)
-	case *big.Int:
-		return v.Append(dst, 10)
-	case float64:
-		return appendReprFloat(dst, v)
 	case string:
-		return appendReprText(dst, v)
-	case []byte:
-		return appendReprBytes(dst, v)
-	case []any:
-		return append(appendReprItems(append(dst, '['), v, depth), ']')
-	case banana.Tuple:
-		dst = appendReprItems(append(dst, '('), v, depth)
-		if len(v) == 1 {
-			dst = append(dst, ',')
-		}
-		return append(dst, ')')
-	case banana.Dict:
-		return appendReprDict(dst, v, depth)
-	case banana.Set:
-		if len(v) == 0 {
-			return append(dst, "set()"...)
-		}
-		return append(appendReprItems(append(dst, '{'), v, depth), '}')
-	case banana.FrozenSet:
-		if len(v) == 0 {
-			return append(dst, "frozenset()"...)
-		}
-		return append(appendReprItems(append(dst, "frozenset({"...), v, depth), "})"...)
+		a.add(v)
 	case banana.Decimal:
-		return append(appendReprText(append(dst, "Decimal("...), string(v)), ')')
+		a.add(string(v))
 	case *banana.Copyable:
 		if v.Class == banana.FailureClass {
-			return append(dst, FailureRepr(v)...)
+			a.failureStr(v)
+			return
 		}
-		dst = append(append(append(dst, '<'), v.Class...), ' ')
-		return append(appendReprDict(dst, v.Attrs, depth), '>')
+		a.repr(v, 0)
+	default:
+		a.repr(v, 0)
 	}
-	return append(dst, "<object>"...)
+}
+
+// Repr appends v in Python's source form.
+func (a *Appender) Repr(v any) { a.repr(v, 0) }
+
+// full reports whether the rest is left out.
+func (a *Appender) full() bool { return len(a.Dst) > a.End }
+
+// add appends s, or as much of it as makes a full.
+func (a *Appender) add(s string) { a.Dst = append(a.Dst, head(s, a.End-len(a.Dst))...) }
+
+// head returns as much of s as has room, and a character more, which may be cut.
+func head[T string | []byte](s T, room int) T {
+	if len(s) > room {
+		s = s[:min(len(s), max(0, room+utf8.UTFMax))]
+	}
+	return s
+}
+
+func (a *Appender) repr(v any, depth int) {
+	switch v := v.(type) {
+	case nil:
+		a.add("None")
+	case bool:
+		if v {
+			a.add("True")
+		} else {
+			a.add("False")
+		}
+	case int64:
+		a.Dst = strconv.AppendInt(a.Dst, v, 10)
+	case int:
+		a.Dst = strconv.AppendInt(a.Dst, int64(v), 10)
+	case uint64:
+		a.Dst = strconv.AppendUint(a.Dst, v, 10)
+	case *big.Int:
+		a.Work += v.BitLen()
+		a.Dst = v.Append(a.Dst, 10)
+	case float64:
+		a.Dst = appendReprFloat(a.Dst, v)
+	case string:
+		a.Work += len(v) / searchSpeed
+		quote := quoteFor(strings.IndexByte(v, '\'') >= 0, strings.IndexByte(v, '"') >= 0)
+		a.Dst = appendReprText(a.Dst, head(v, a.End-len(a.Dst)), quote)
+	case []byte:
+		a.Work += len(v) / searchSpeed
+		quote := quoteFor(bytes.IndexByte(v, '\'') >= 0, bytes.IndexByte(v, '"') >= 0)
+		a.Dst = appendReprBytes(a.Dst, head(v, a.End-len(a.Dst)), quote)
+	case []any:
+		a.items("[", v, "]", depth)
+	case banana.Tuple:
+		if len(v) == 1 {
+			a.items("(", v, ",)", depth)
+		} else {
+			a.items("(", v, ")", depth)
+		}
+	case banana.Dict:
+		a.dict(v, depth)
+	case banana.Set:
+		if len(v) == 0 {
+			a.add("set()")
+		} else {
+			a.items("{", v, "}", depth)
+		}
+	case banana.FrozenSet:
+		if len(v) == 0 {
+			a.add("frozenset()")
+		} else {
+			a.items("frozenset({", v, "})", depth)
+		}
+	case banana.Decimal:
+		a.add("Decimal(")
+		a.repr(string(v), depth)
+		a.add(")")
+	case *banana.Copyable:
+		if v.Class == banana.FailureClass {
+			a.failureRepr(v)
+			return
+		}
+		a.add("<")
+		a.add(v.Class)
+		a.add(" ")
+		a.dict(v.Attrs, depth)
+		a.add(">")
+	default:
+		a.add("<object>")
+	}
 }
 
 const maxNesting = 1000 // nesting of containers; deeper ones are "..."; about where Python gives up
 
-func appendReprItems(dst []byte, items []any, depth int) []byte {
+func (a *Appender) items(begin string, items []any, end string, depth int) {
+	a.add(begin)
 	if depth >= maxNesting {
-		return append(dst, "..."...)
+		a.add("...")
+		items = nil
 	}
 	for i, item := range items {
-		if i > 0 {
-			dst = append(dst, ", "...)
+		if a.full() {
+			return
 		}
-		dst = appendRepr(dst, item, depth+1)
+		if i > 0 {
+			a.add(", ")
+		}
+		a.repr(item, depth+1)
 	}
-	return dst
+	a.add(end)
 }
 
-func appendReprDict(dst []byte, d banana.Dict, depth int) []byte {
+func (a *Appender) dict(d banana.Dict, depth int) {
 	if depth >= maxNesting {
-		return append(dst, "{...}"...)
+		a.add("{...}")
+		return
 	}
-	dst = append(dst, '{')
+	a.add("{")
 	for i := range d {
-		if i > 0 {
-			dst = append(dst, ", "...)
+		if a.full() {
+			return
 		}
-		dst = appendRepr(dst, d[i].Key, depth+1)
-		dst = append(dst, ": "...)
-		dst = appendRepr(dst, d[i].Value, depth+1)
+		if i > 0 {
+			a.add(", ")
+		}
+		a.repr(d[i].Key, depth+1)
+		a.add(": ")
+		a.repr(d[i].Value, depth+1)
 	}
-	return append(dst, '}')
+	a.add("}")
 }
 
 func appendReprFloat(dst []byte, f float64) []byte {
@@ -151,24 +210,20 @@ func AppendFloat(dst []byte, f float64) []byte {
 	return append(dst, ".0"...)
 }
 
-// quoteFor returns the quote that Python chooses for s: a double one if s has single
-// ones and no double one, else a single one.
-func quoteFor[T string | []byte](s T) byte {
-	single, double := false, false
-	for i := range len(s) {
-		single = single || s[i] == '\''
-		double = double || s[i] == '"'
-	}
+// quoteFor returns the quote that Python chooses for a text that has single quotes, or
+// double ones.
+func quoteFor(single, double bool) byte {
 	if single && !double {
 		return '"'
 	}
 	return '\''
 }
 
+const searchSpeed = 16 // bytes that are searched in the time that one byte of text takes
+
 const hex = "0123456789abcdef"
 
-func appendReprText(dst []byte, s string) []byte {
-	quote := quoteFor(s)
+func appendReprText(dst []byte, s string, quote byte) []byte {
 	dst = append(dst, quote)
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -188,8 +243,7 @@ func appendReprText(dst []byte, s string) []byte {
 	return append(dst, quote)
 }
 
-func appendReprBytes(dst []byte, b []byte) []byte {
-	quote := quoteFor(b)
+func appendReprBytes(dst []byte, b []byte, quote byte) []byte {
 	dst = append(dst, 'b', quote)
 	for _, c := range b {
 		if c < utf8.RuneSelf {
