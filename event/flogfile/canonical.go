@@ -30,7 +30,7 @@ func canonValue(data []byte, i int) int {
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return canonNumber(data, i)
 	}
-	word := scanner{data: data}
+	word := scanner{data: data, left: 1}
 	return word.value(i, 0)
 }
 

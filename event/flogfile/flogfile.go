@@ -11,6 +11,9 @@
 // missing. A [Line] decodes only the fields that are asked for. [Map] reads a file on
 // several processors.
 //
+// [OpenLimited] and [NewLimitedReader] read a file that somebody else made: [Limits]
+// bound what it may cost.
+//
 // A [Writer] writes a file, compressed as its name says. A .zst file consists of
 // independent frames and ends with an index, so that [OpenSelected] reads only the
 // frames that may hold the wanted events.

@@ -1,6 +1,7 @@
 package flogfile
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"runtime"
@@ -39,21 +40,22 @@ type frame struct {
 // frameDecoder returns the decoder for all readers. It keeps no state between frames,
 // and making one takes longer than reading a small file.
 var frameDecoder = sync.OnceValue(func() *zstd.Decoder {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(4*maxLine))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		panic(err) // the options contradict each other
 	}
 	return dec
 })
 
-// openFrames returns a Reader of the wanted frames of f, or nil if f has no index.
-func openFrames(f *os.File, name string, want Selection) *Reader {
+// openFrames returns a Reader of the wanted frames of f, or nil if f has no index or the
+// file has to be read as a stream to find where it exceeds its limits.
+func openFrames(f *os.File, name string, want Selection, limits Limits) *Reader {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
 		return nil
 	}
 	x := readIndex(f, st.Size())
-	if x == nil || len(x.frames) == 0 {
+	if x == nil || len(x.frames) == 0 || !x.within(limits) {
 		return nil
 	}
 	dec := frameDecoder()
@@ -64,13 +66,13 @@ func openFrames(f *os.File, name string, want Selection) *Reader {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return nil
 	}
-	if first.Data, err = dec.DecodeAll(head, nil); err != nil || len(first.Data) < len(Magic) || string(first.Data[:len(Magic)]) != Magic {
+	if first.Data, err = dec.DecodeAll(head, make([]byte, 0, x.frames[0].size)); err != nil || len(first.Data) < len(Magic) || string(first.Data[:len(Magic)]) != Magic {
 		return nil
 	}
 	for _, i := range frames.wanted {
 		frames.total += x.frames[i].stored
 	}
-	return &Reader{name: name, frames: frames, damage: DamageError{Name: name}}
+	return &Reader{name: name, limits: limits, frames: frames, damage: DamageError{Name: name}}
 }
 
 // next sets b to the next wanted frame; false at the end.
@@ -119,6 +121,9 @@ func (b *Block) unpack(damage *DamageError) {
 	}
 	if err == nil && len(b.Data) != f.size {
 		err = fmt.Errorf("%d bytes where the index says %d", len(b.Data), f.size)
+	}
+	if lines := bytes.Count(b.Data, []byte{'\n'}); err == nil && lines != f.lines {
+		err = fmt.Errorf("%d lines where the index says %d", lines, f.lines)
 	}
 	if err != nil {
 		b.Data = b.Data[:0]

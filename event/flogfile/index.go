@@ -31,6 +31,7 @@ const (
 	skippable     = "\x5f\x2a\x4d\x18"
 	indexTail     = 4 + len(indexMagic)
 	maxFacilities = 64       // of one frame; a frame with more has flagAny
+	maxPlaces     = 1 << 16  // facilities of all frames; later ones make flagAny
 	maxIndex      = 64 << 20 // bytes; a file of 250 GB has as much
 )
 
@@ -97,7 +98,7 @@ func (b *indexBuilder) facility(f *frameInfo, l *Line) {
 		if b.places == nil {
 			b.places = make(map[string]uint32)
 		}
-		if len(b.places) > 1<<16 || len(name) > 1<<10 {
+		if len(b.places) == maxPlaces || len(name) > 1<<10 {
 			f.flags |= flagAny // a hostile file, to fill the index
 			return
 		}
@@ -155,8 +156,8 @@ func readIndex(r io.ReaderAt, size int64) *index {
 	}
 	n := int64(binary.LittleEndian.Uint32(tail[:]))
 	start := size - int64(len(tail)) - n - 8
-	if n > maxIndex || start < 0 {
-		return nil
+	if n > min(maxIndex, 1<<20+size/16) || start < 0 {
+		return nil // a writer's index is a hundredth of the file
 	}
 	body := make([]byte, 8+n)
 	if _, err := r.ReadAt(body, start); err != nil || string(body[:4]) != skippable ||
@@ -206,7 +207,7 @@ func (r *indexReader) take(n int) []byte {
 func parseIndex(data []byte) *index {
 	r := &indexReader{data: data}
 	x := &index{}
-	for range r.uvarint(uint64(len(data))) {
+	for range r.uvarint(maxPlaces + 1) { // earlier versions wrote one more
 		if x.facilities = append(x.facilities, string(r.take(int(r.uvarint(1<<10))))); r.bad {
 			return nil
 		}
@@ -237,6 +238,24 @@ func parseIndex(data []byte) *index {
 		return nil
 	}
 	return x
+}
+
+// within reports whether the file's frames keep to the limits, and whether none needs
+// more memory than the longest line.
+func (x *index) within(limits Limits) bool {
+	var size int64
+	lines := 0
+	for i := range x.frames {
+		f := &x.frames[i]
+		// What does not compress grows by a few bytes a block; a block of 128 KiB that
+		// repeats one byte is stored in 4 bytes.
+		if f.size > int64(max(limits.LineBytes, frameSize)) || f.stored > f.size+f.size/128+1024 || f.size > f.stored<<16 {
+			return false
+		}
+		size += f.size
+		lines += f.lines
+	}
+	return size <= limits.Bytes && lines <= limits.Lines
 }
 
 // Selection says which events of a file are wanted. It is a hint: a [Reader] may return

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -42,7 +43,7 @@ func (c counter) Read(p []byte) (int, error) {
 // openInput finds the compression of src from its first bytes. It does not decompress
 // bzip2 data in a file whose name has another suffix, since the original refuses it. A
 // pipe has no name.
-func openInput(src io.Reader, name string) (*input, error) {
+func openInput(src io.Reader, name string, limits Limits) (*input, error) {
 	s := &input{}
 	if f, ok := src.(*os.File); ok {
 		if st, err := f.Stat(); err == nil {
@@ -55,6 +56,12 @@ func openInput(src io.Reader, name string) (*input, error) {
 	}
 	stored := bufio.NewReaderSize(counter{src, &s.stored}, 64<<10)
 	s.in = stored
+	bounded := func(r io.Reader) *bufio.Reader {
+		if limits.Bytes < math.MaxInt64 {
+			r = &limitedReader{r, limits.Bytes, limits.Bytes}
+		}
+		return bufio.NewReaderSize(r, 64<<10)
+	}
 	head, err := stored.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -67,14 +74,14 @@ func openInput(src io.Reader, name string) (*input, error) {
 		s.br = bufio.NewReader(errReader{io.ErrUnexpectedEOF})
 	case strings.HasPrefix(magic, "BZh") && (suffix(".bz2") || suffix(".tmp") || s.interactive || name == "-"):
 		s.compressed = "bzip2"
-		s.br = bufio.NewReaderSize(&bzip2Input{r: bzip2.NewReader(stored)}, 64<<10)
+		s.br = bounded(&bzip2Input{r: bzip2.NewReader(stored)})
 	case isZstd(magic):
 		s.compressed = "zstd"
-		s.zr, err = zstd.NewReader(stored, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		s.zr, err = zstd.NewReader(stored, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(limits.Window)))
 		if err != nil {
 			return nil, err
 		}
-		s.br = bufio.NewReaderSize(s.zr, 64<<10)
+		s.br = bounded(s.zr)
 	case strings.HasPrefix(magic, "\x1f\x8b"):
 		s.compressed = "gzip"
 		zr, err := gzip.NewReader(stored)
@@ -82,9 +89,12 @@ func openInput(src io.Reader, name string) (*input, error) {
 			s.br = bufio.NewReader(errReader{err})
 			break
 		}
-		s.br = bufio.NewReaderSize(zr, 64<<10)
+		s.br = bounded(zr)
 	default:
 		s.br = stored
+		if limits.Bytes < math.MaxInt64 {
+			s.br = bounded(stored)
+		}
 	}
 	return s, nil
 }

@@ -37,6 +37,7 @@ type Line struct {
 	at     [slots]int16 // of the known fields: 1 + its index in fields, 0 if the event lacks it
 	plain  bool         // no escape in the whole line
 	keys   bool         // no escape in the keys of fields
+	left   int          // values that the line may have and does not; below 0 if it has too many
 	event  *event.Event // decoded, if Event was called
 	texts  interned
 }
@@ -80,7 +81,7 @@ func (t *interned) get(raw []byte) string {
 // ParseLine returns a Line of the JSON object raw, or nil if raw is not one. The Line
 // keeps raw and is valid as long as raw does not change.
 func ParseLine(raw []byte) *Line {
-	l := &Line{Raw: raw}
+	l := &Line{Raw: raw, left: maxValues}
 	if !l.parse() {
 		return nil
 	}
@@ -90,18 +91,20 @@ func ParseLine(raw []byte) *Line {
 // Reset makes l the line raw, which was read before, at number and offset of its file.
 // It keeps raw, and reports whether raw is a JSON object.
 func (l *Line) Reset(raw []byte, number int, offset int64) bool {
-	l.Raw, l.Number, l.Offset = raw, number, offset
+	l.Raw, l.Number, l.Offset, l.left = raw, number, offset, maxValues
 	return l.parse()
 }
 
-// parse finds the fields of the line; false if the line is not a JSON object.
+// parse finds the fields of the line; false if the line is not a JSON object, or has
+// more than left values.
 func (l *Line) parse() bool {
 	l.Kind, l.event = 0, nil
 	l.outer, l.fields = l.outer[:0], l.fields[:0]
 	data := l.Raw
-	s := scanner{data: data}
+	s := scanner{data: data, left: l.left}
 	var end int
-	if l.outer, end = s.object(l.outer, scanBlanks(data, 0), 0, &l.fields); end < 0 || scanBlanks(data, end) < len(data) {
+	l.outer, end = s.object(l.outer, scanBlanks(data, 0), 0, &l.fields)
+	if l.left = s.left; end < 0 || scanBlanks(data, end) < len(data) {
 		l.outer, l.fields = l.outer[:0], l.fields[:0]
 		return false
 	}

@@ -3,6 +3,7 @@ package flogfile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +14,7 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-const (
-	blockSize = 256 << 10 // bytes read at once; the blocks of two workers fit the cache
-	maxLine   = 64 << 20  // bytes of a line; the Reader skips a longer one
-)
+const blockSize = 256 << 10 // bytes read at once; the blocks of two workers fit the cache
 
 // Reader reads one flog file, line by line ([Reader.Next]) or in blocks of lines
 // ([Reader.NextBlock], [Map]). It holds one block in memory, or the longest line if
@@ -27,6 +25,7 @@ type Reader struct {
 	AnyJSON bool
 
 	name   string
+	limits Limits
 	src    *input
 	frames *frameReader // in place of src, for a file with an index
 	block  Block        // whose lines Next returns
@@ -48,8 +47,9 @@ type Block struct {
 	Number int   // of its first line; the magic line is 1
 	Offset int64 // bytes before it in the (decompressed) file
 
-	any   bool   // as Reader.AnyJSON
-	frame *frame // if not nil, decompressing it gives Data
+	any    bool   // as Reader.AnyJSON
+	values int    // as Limits.Values; 0 as for a file that its reader trusts
+	frame  *frame // if not nil, decompressing it gives Data
 }
 
 // DamageError says which part of a file could not be read. The Reader returns it after
@@ -62,8 +62,14 @@ type DamageError struct {
 	Lines      int    // how many lines could not be used
 	Bytes      int64  // the size of these lines
 	Incomplete int    // how many lines were used though something in them is wrong
-	Truncated  string // what is known about the rest, if the file ends too early or its compression is damaged; else ""
+	Truncated  string // what is known about the rest, if the file ends too early, its compression is damaged or it exceeds its limits; else ""
+
+	cause error // ErrLimit or nil
 }
+
+// Unwrap returns [ErrLimit] if the file was not read to its end since it exceeds its
+// [Limits], else nil.
+func (e *DamageError) Unwrap() error { return e.cause }
 
 // Error returns one line about the first damage and the extent of all of it.
 func (e *DamageError) Error() string {
@@ -156,6 +162,15 @@ func Open(path string) (*Reader, error) { return OpenSelected(path, Selection{})
 // OpenSelected is [Open] for a caller that wants certain events. Of a file with an index
 // it skips the parts that do not hold any.
 func OpenSelected(path string, want Selection) (*Reader, error) {
+	return open(path, want, ownLimits)
+}
+
+// OpenLimited is [Open] for a file that somebody else made.
+func OpenLimited(path string, limits Limits) (*Reader, error) {
+	return open(path, Selection{}, limits.withDefaults())
+}
+
+func open(path string, want Selection, limits Limits) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -164,10 +179,10 @@ func OpenSelected(path string, want Selection) (*Reader, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
 	}
-	if r := openFrames(f, path, want); r != nil {
+	if r := openFrames(f, path, want, limits); r != nil {
 		return r, nil
 	}
-	r, err := NewReader(f, path)
+	r, err := newReader(f, path, limits)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -183,17 +198,28 @@ func OpenSelected(path string, want Selection) (*Reader, error) {
 //
 // The error is a [*FormatError], a [*DamageError] if nothing can be read, or that of
 // reading src.
-func NewReader(src io.Reader, name string) (*Reader, error) {
-	s, err := openInput(src, name)
+func NewReader(src io.Reader, name string) (*Reader, error) { return newReader(src, name, ownLimits) }
+
+// NewLimitedReader is [NewReader] for a file that somebody else made.
+func NewLimitedReader(src io.Reader, name string, limits Limits) (*Reader, error) {
+	return newReader(src, name, limits.withDefaults())
+}
+
+func newReader(src io.Reader, name string, limits Limits) (*Reader, error) {
+	s, err := openInput(src, name, limits)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, src: s, number: 2, offset: int64(len(Magic)), damage: DamageError{Name: name}}
+	r := &Reader{name: name, limits: limits, src: s, number: 2, offset: int64(len(Magic)), damage: DamageError{Name: name}}
 	head, err := s.peek(len(Magic))
 	switch {
 	case string(head) == Magic:
 		s.discard(len(Magic))
 		return r, nil
+	case errors.Is(err, ErrLimit):
+		s.Close()
+		r.err = err
+		return nil, r.end()
 	case s.compressed != "" && s.broken():
 		// A damaged block may decompress to any bytes.
 		s.Close()
@@ -275,7 +301,7 @@ func (r *Reader) NextBlock(b *Block) error {
 // read is NextBlock without the error: it returns false at the end. It does not use
 // r.damage.
 func (r *Reader) read(b *Block) bool {
-	b.any = r.AnyJSON
+	b.any, b.values = r.AnyJSON, r.limits.Values
 	if r.frames != nil {
 		if !r.frames.next(b) {
 			r.err = io.EOF
@@ -297,6 +323,9 @@ func (r *Reader) read(b *Block) bool {
 		buf = buf[:had+n]
 		if err != nil {
 			r.err = err
+			if errors.Is(err, ErrLimit) {
+				buf = buf[:bytes.LastIndexByte(buf, '\n')+1]
+			}
 			break
 		}
 		cut := bytes.LastIndexByte(buf[had:], '\n')
@@ -314,7 +343,7 @@ func (r *Reader) read(b *Block) bool {
 			buf = buf[:last+1]
 			break
 		}
-		if len(buf) >= maxLine {
+		if len(buf) >= r.limits.LineBytes {
 			if err := r.skipLine(int64(len(buf))); err != nil {
 				r.err = err
 				buf = buf[:0]
@@ -325,20 +354,34 @@ func (r *Reader) read(b *Block) bool {
 		}
 		buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
 	}
+	lines := bytes.Count(buf, []byte{'\n'})
+	if read := r.number - 2; lines > r.limits.Lines-read {
+		buf, lines = firstLines(buf, r.limits.Lines-read), r.limits.Lines-read
+		r.err = &limitError{fmt.Sprintf("%d lines", r.limits.Lines)}
+	}
 	if r.err != nil && len(buf) == 0 {
 		return false
 	}
-	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.AnyJSON}
+	*b = Block{Data: buf, Number: r.number, Offset: r.offset, any: r.AnyJSON, values: r.limits.Values}
 	r.offset += int64(len(buf))
-	r.number += bytes.Count(buf, []byte{'\n'})
+	r.number += lines
 	return true
+}
+
+// firstLines returns the first n lines of data.
+func firstLines(data []byte, n int) []byte {
+	end := 0
+	for range n {
+		end += bytes.IndexByte(data[end:], '\n') + 1
+	}
+	return data[:end]
 }
 
 // skipLine skips the rest of a line of which had bytes were read.
 func (r *Reader) skipLine(had int64) error {
 	size := had
 	defer func() {
-		r.skipped.add(r.number, r.offset, size, "line longer than 64 MiB")
+		r.skipped.add(r.number, r.offset, size, "line longer than "+mib(int64(r.limits.LineBytes)))
 		r.number++
 		r.offset += size
 	}()
@@ -357,7 +400,10 @@ func (r *Reader) end() error {
 		r.ended = true
 		r.damage.Merge(&r.skipped)
 	}
-	if r.err != io.EOF {
+	if errors.Is(r.err, ErrLimit) {
+		r.damage.first(r.number, r.offset, "the rest is not read")
+		r.damage.Truncated, r.damage.cause = r.err.Error(), ErrLimit
+	} else if r.err != io.EOF {
 		if r.damage.Line == 0 {
 			r.damage.Line, r.damage.Offset, r.damage.Msg = r.number, r.offset, "the file ends too early"
 		}
@@ -389,15 +435,20 @@ func (b *Block) next(line *Line, damage *DamageError) (*Line, error) {
 		b.Data = b.Data[size:]
 		b.Number++
 		b.Offset += int64(size)
-		if line.parse() {
+		values := cmp.Or(b.values, maxValues)
+		line.left = values
+		if line.parse() || b.any && line.left >= 0 && isJSON(raw, values) {
 			return line, nil
 		}
-		if b.any {
-			if _, err := event.ParseJSON(raw); err == nil {
-				return line, nil
-			}
+		msg := ""
+		switch first := damage.Line == 0 || line.Number < damage.Line; {
+		case !first: // it is not shown
+		case line.left < 0:
+			msg = fmt.Sprintf("more than %d values", values)
+		default:
+			msg = reason(raw)
 		}
-		damage.add(line.Number, line.Offset, int64(size), reason(raw))
+		damage.add(line.Number, line.Offset, int64(size), msg)
 	}
 	return nil, io.EOF
 }
@@ -413,6 +464,15 @@ func (b Block) Lines(line *Line, damage *DamageError, yield func(*Line) bool) {
 	}
 }
 
+// isJSON reports whether raw is a JSON value with at most this number of values in it.
+func isJSON(raw []byte, values int) bool {
+	s := scanner{data: raw, left: values}
+	end := s.value(scanBlanks(raw, 0), 0)
+	return end >= 0 && scanBlanks(raw, end) == len(raw)
+}
+
+const maxReason = 1 << 20 // bytes of a line that are decoded to say what is wrong with it
+
 // reason says what is wrong with a line that is not a JSON object.
 func reason(raw []byte) string {
 	if len(raw) == 0 {
@@ -420,6 +480,9 @@ func reason(raw []byte) string {
 	}
 	if allZero(raw) {
 		return "zero bytes, as after a power loss"
+	}
+	if len(raw) > maxReason {
+		return "not a JSON object"
 	}
 	v, err := event.ParseJSON(raw)
 	if err == nil {

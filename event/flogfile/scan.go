@@ -26,6 +26,7 @@ type field struct{ key, value span }
 // scanner scans one line.
 type scanner struct {
 	data    []byte
+	left    int  // values that it may still find; below 0 when there are too many
 	escaped bool // an escape was seen
 }
 
@@ -55,6 +56,9 @@ func (s *scanner) object(fields []field, i, depth int, inner *[]field) ([]field,
 	for {
 		key := i + 1
 		if i = s.text(i); i < 0 {
+			return fields, -1
+		}
+		if s.left--; s.left < 0 {
 			return fields, -1
 		}
 		f := field{key: span{int32(key), int32(i - 1)}}
@@ -112,6 +116,9 @@ func (s *scanner) object(fields []field, i, depth int, inner *[]field) ([]field,
 func (s *scanner) value(i, depth int) int {
 	data := s.data
 	if i >= len(data) {
+		return -1
+	}
+	if s.left--; s.left < 0 {
 		return -1
 	}
 	switch c := data[i]; c {
