@@ -42,7 +42,7 @@ import (
 // Error says what is wrong with an expression, and where.
 type Error struct {
 	Line, Column int    // from 1; 0 if the place is unknown
-	Msg          string // one line
+	Msg          string // one line, up to 500 bytes: it may quote what an event holds
 	Snippet      string // the line of the expression and a caret below the column; may be empty
 	err          error
 }
@@ -62,15 +62,26 @@ func (e *Error) Error() string {
 // Unwrap returns the cause, such as [ErrOverrun], or nil.
 func (e *Error) Unwrap() error { return e.err }
 
-const maxSnippet = 200 // bytes of the longest line that is shown
+const (
+	maxSnippet = 200 // bytes of the longest line that is shown
+	maxMsg     = 500 // bytes
+)
+
+// message returns a text as the Msg of an Error.
+func message(s string) string {
+	if len(s) > maxMsg {
+		s = strings.ToValidUTF8(s[:maxMsg-len("…")], "") + "…"
+	}
+	return strings.ReplaceAll(s, "\n", " ")
+}
 
 // newError returns err, an error of package expr, as an *Error.
 func newError(err error) error {
 	fe, ok := errors.AsType[*file.Error](err)
 	if !ok {
-		return &Error{Line: 1, Column: 1, Msg: err.Error(), err: err}
+		return &Error{Line: 1, Column: 1, Msg: message(err.Error()), err: err}
 	}
-	e := &Error{Line: fe.Line, Column: fe.Column + 1, Msg: fe.Message, err: fe.Prev}
+	e := &Error{Line: fe.Line, Column: fe.Column + 1, Msg: message(fe.Message), err: fe.Prev}
 	var lines []string
 	for line := range strings.Lines(strings.TrimPrefix(fe.Snippet, "\n")) {
 		line = strings.TrimPrefix(strings.TrimRight(line, "\n"), " | ")
