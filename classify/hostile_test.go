@@ -84,3 +84,32 @@ func TestWideFormat(t *testing.T) {
 		t.Errorf("classified as %q, %v", result.Categories, result.Errors)
 	}
 }
+
+// The events of an incident make more text together than each of them may.
+func TestManyWideEvents(t *testing.T) {
+	event := `{"d": {"num": 1, "level": 20, "format": "` + strings.Repeat("%(num)65535d", 20) + `"}}`
+	name := hostileFile(t, `{"num": 1, "level": 40, "incarnation": ["x", null]}`, slices.Repeat([]string{event}, 10_000)...)
+	for _, source := range []string{
+		`any(events, .message contains "2") ? "found" : nil`, `any(events, fmt(#) contains "2") ? "found" : nil`,
+	} {
+		rules := ruleSet(t, source)
+		costtest.Measure(func() { classifyFile(t, rules, name) }).Check(t, 2*time.Second, 96<<20)
+	}
+}
+
+// The events hold more values than text.
+func TestManyValues(t *testing.T) {
+	event := `{"d": {"num": 1, "level": 20, "a": [` + strings.Repeat("[], ", 200_000) + `0], "b": "` + strings.Repeat("x", 100_000) + `"}}`
+	name := hostileFile(t, `{"num": 1, "level": 40, "incarnation": ["x", null], "a": [`+strings.Repeat("{}, ", 200_000)+`0]}`, slices.Repeat([]string{event}, 200)...)
+	for _, source := range []string{
+		`any(events, "a" in .attrs && len(.attrs) == 0) ? "found" : nil`, `string(attrs) contains "nothing" ? "found" : nil`,
+		`any(events, len(.attrs.a) == 1) ? "found" : nil`, `string(header) contains "nothing" ? "found" : nil`,
+	} {
+		rules := ruleSet(t, source)
+		var result classify.Result
+		costtest.Measure(func() { result = classifyFile(t, rules, name) }).Check(t, 5*time.Second, 96<<20)
+		if len(result.Errors) > 0 {
+			t.Errorf("%s: %.300v", source, result.Errors[0])
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,14 +9,16 @@ import (
 	"strings"
 
 	"github.com/flogtool/flogtool/event"
+	"github.com/flogtool/flogtool/event/filter"
 	"github.com/flogtool/flogtool/event/flogfile"
 )
 
-// Open opens an incident file and reads its header. It reads the events only when a
-// rule needs them. The caller closes the File after that. The error is that of
-// [flogfile.Open] or of reading the header, or says that the file is not an incident.
+// Open opens an incident file, which a peer may have made, and reads its header. It reads
+// the events only when a rule needs them. The caller closes the File after that. The error
+// is that of [flogfile.OpenLimited] or of reading the header, or says that the file is not
+// an incident.
 func Open(name string) (*File, error) {
-	r, err := flogfile.Open(name)
+	r, err := flogfile.OpenLimited(name, flogfile.Limits{})
 	if err != nil {
 		return nil, err
 	}
@@ -73,23 +76,37 @@ func (f *File) header() error {
 	trigger, ok := v.(event.Dict)
 	if !ok {
 		kind, _ := f.Header.Get("type")
-		return fmt.Errorf("%s: not an incident: its header, of type %s, has no trigger", f.Name, event.AppendJSON(nil, kind))
+		return fmt.Errorf("%s: not an incident: its header, of type %.100s, has no trigger", f.Name, event.AppendJSON(nil, kind))
 	}
 	f.Trigger = event.FromDict(trigger)
 	return nil
 }
 
-// events reads the file's events, of a damaged file those that can be read.
+// These limits apply to the events of one incident that are decoded for its rules: the
+// last ones.
+const (
+	maxDecoded = 32 << 20 // bytes that they may take, about; 10,000 ordinary events take 8 MB
+	valueSize  = 48       // bytes that a decoded value takes beside its text, about
+)
+
+// events reads the file to its end and returns the last events that rules can see, of a
+// damaged file those that can be read.
 func (f *File) events() ([]*event.Event, error) {
-	var events []*event.Event
+	// What is not among the last events need not be decoded.
+	type undecoded struct {
+		json []byte
+		size int // when it is decoded
+	}
+	var last []undecoded
+	size := 0
 	for {
 		line, err := f.r.Next()
-		if err == io.EOF {
-			return events, nil
-		}
 		if damage, ok := errors.AsType[*flogfile.DamageError](err); ok {
 			f.damage = damage
-			return events, nil
+			break
+		}
+		if err == io.EOF {
+			break
 		}
 		if err != nil {
 			return nil, err
@@ -97,10 +114,21 @@ func (f *File) events() ([]*event.Event, error) {
 		if !line.IsObject() {
 			continue
 		}
-		e, err := line.Event()
-		if err != nil {
-			continue
+		json, _ := line.RawWrapper("d")
+		u := undecoded{bytes.Clone(json), len(json) + valueSize*line.NumValues()}
+		last = append(last, u)
+		for size += u.size; len(last) > filter.MaxEvents || size > maxDecoded && len(last) > 1; {
+			size -= last[0].size
+			last[0] = undecoded{}
+			last = last[1:]
 		}
-		events = append(events, e)
 	}
+	events := make([]*event.Event, 0, len(last))
+	for i := range last {
+		if e, err := event.ParseEvent(last[i].json); err == nil {
+			events = append(events, e)
+		}
+		last[i] = undecoded{}
+	}
+	return events, nil
 }

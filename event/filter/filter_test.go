@@ -3,6 +3,7 @@ package filter_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,35 @@ func TestFilter(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", source, got, err, want)
 		}
+	}
+}
+
+// string of a list or a map is as fmt.Sprint prints it, up to 64 KiB.
+func TestFilterString(t *testing.T) {
+	f, err := filter.Compile(`string(attrs.v) == attrs.want`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for v, want := range map[string]any{
+		`{"b": [1, 2.5, null, true, "x", 1e30, NaN], "a": {}}`: map[string]any{"b": []any{1, 2.5, nil, true, "x", 1e30, math.NaN()}, "a": map[string]any{}},
+		`[[], [""], [[1], -0.0, 18446744073709551616]]`:        []any{[]any{}, []any{""}, []any{[]any{1}, math.Copysign(0, -1), 18446744073709551616.0}},
+	} {
+		value, err := event.ParseJSON([]byte(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &event.Event{Fields: []event.Field{{Key: "v", Value: value}, {Key: "want", Value: fmt.Sprint(want)}}}
+		if ok, err := f.Match(e); !ok || err != nil {
+			t.Errorf("string(%s) is not %v (%v)", v, want, err)
+		}
+	}
+	long := make([]any, 50_000)
+	for i := range long {
+		long[i] = int64(7)
+	}
+	e := &event.Event{Fields: []event.Field{{Key: "v", Value: long}, {Key: "want", Value: fmt.Sprint(long)[:64<<10]}}}
+	if ok, err := f.Match(e); !ok || err != nil {
+		t.Errorf("string of a long list is not its start (%v)", err)
 	}
 }
 

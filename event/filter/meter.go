@@ -112,7 +112,7 @@ func (m *meter) text(v any) string {
 	case *Event, []*Event:
 		panic(fmt.Errorf("string cannot convert an event: write fmt(event)"))
 	default:
-		s = cut(fmt.Sprint(v)) // an attribute, which the size of its event bounds
+		s = cut(string(appendPlain(nil, v, maxText)))
 	}
 	m.made(len(s))
 	return s

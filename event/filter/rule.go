@@ -16,8 +16,9 @@ import (
 	"github.com/flogtool/flogtool/event"
 )
 
-// maxEvents is how many events of an incident a rule sees: the last ones; taste.
-const maxEvents = 10_000
+// MaxEvents is how many events of an incident a rule sees: the last ones, and fewer if
+// they take too much memory.
+const MaxEvents = 10_000 // taste
 
 // Rule is a compiled expression that gives categories for an incident. Several
 // goroutines may use it at once.
@@ -168,7 +169,7 @@ func (in *RuleInput) load() error {
 		in.loaded = true
 		if in.Events != nil {
 			in.events, in.err = in.Events()
-			in.events = in.events[max(0, len(in.events)-maxEvents):]
+			in.events = in.events[max(0, len(in.events)-MaxEvents):]
 		}
 	}
 	if in.err != nil {
@@ -176,11 +177,19 @@ func (in *RuleInput) load() error {
 	}
 	all := make([]Event, len(in.events))
 	list := make([]*Event, len(in.events))
-	for i, e := range in.events {
-		all[i].fill(in.known, e, in.Origin)
-		list[i] = &all[i]
+	left := maxLoaded
+	first := len(all)
+	for left > 0 && first > 0 {
+		first--
+		e := &all[first]
+		c := converter{min(left, maxAttrs)}
+		before := c.left
+		e.fillFrom(in.known, in.events[first], in.Origin, &c)
+		list[first] = e
+		left -= before - c.left + len(e.Message) + len(e.Failure) + len(e.Facility) + len(e.Umid)
 	}
-	in.scope.env["events"] = list
+	in.events = in.events[first:]
+	in.scope.env["events"] = list[first:]
 	return nil
 }
 

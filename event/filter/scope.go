@@ -1,8 +1,10 @@
 package filter
 
 import (
+	"fmt"
 	"maps"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,6 +160,11 @@ func (s *scope) setEvent(u *use, e event.View, origin Origin) {
 
 // fill sets those fields of x that u uses.
 func (x *Event) fill(u *use, e event.View, origin Origin) {
+	x.fillFrom(u, e, origin, &converter{maxAttrs})
+}
+
+// fillFrom is fill with a converter for the attributes.
+func (x *Event) fillFrom(u *use, e event.View, origin Origin, c *converter) {
 	*x = Event{ev: e}
 	for name := range u.fields {
 		switch name {
@@ -184,7 +191,7 @@ func (x *Event) fill(u *use, e event.View, origin Origin) {
 		case "source":
 			x.Source = sourceOf(e)
 		case "attrs":
-			x.Attrs = attrsOf(u, e)
+			x.Attrs = c.attrs(u, e)
 		}
 	}
 }
@@ -272,13 +279,13 @@ func failureOf(e event.View) string {
 	}
 	d, ok := v.(event.Dict)
 	if !ok {
-		return cut(string(pytext.AppendStr(nil, v)))
+		return cut(string(pytext.AppendStrMax(nil, v, maxText)))
 	}
 	s, _ := d.Get("str")
-	text := string(pytext.AppendStr(nil, s))
+	text := cut(string(pytext.AppendStrMax(nil, s, maxText)))
 	if traceback, ok := d.Get("traceback"); ok {
 		if tb, _ := banana.Text(traceback); tb != "" {
-			text += "\n" + tb
+			text += "\n" + cut(tb)
 		}
 	}
 	return cut(text)
@@ -287,28 +294,50 @@ func failureOf(e event.View) string {
 // cut limits the size of a text, and with it the time that searching it takes.
 func cut(s string) string { return s[:min(len(s), maxText)] }
 
+// These limits apply to what an expression sees of an event.
+const (
+	maxAttrs  = 4 << 20  // bytes that the attributes of one event may take; no honest event has as much
+	maxLoaded = 32 << 20 // bytes that the texts and attributes of all events of an incident may take
+	valueSize = 48       // bytes that a value takes beside its text, about
+)
+
+// converter makes values that expr handles of those of an event, until they take as much
+// memory as they may. Then lists and maps lack the rest.
+type converter struct {
+	left int // bytes
+}
+
 func attrsOf(u *use, e event.View) map[string]any {
+	c := converter{maxAttrs}
+	return c.attrs(u, e)
+}
+
+func (c *converter) attrs(u *use, e event.View) map[string]any {
 	if u.anyAttr {
 		d := e.Dict()
-		m := make(map[string]any, len(d))
+		m := make(map[string]any, min(len(d), c.left/valueSize))
 		for _, item := range d {
+			if c.left <= 0 {
+				break
+			}
 			if key, ok := item.Key.(string); ok {
-				m[key] = plain(item.Value)
+				m[key] = c.value(item.Value)
 			}
 		}
 		return m
 	}
 	m := make(map[string]any, len(u.attrs))
 	for key := range u.attrs {
-		if v, ok := e.Get(key); ok {
-			m[key] = plain(v)
+		if v, ok := e.Get(key); ok && c.left > 0 {
+			m[key] = c.value(v)
 		}
 	}
 	return m
 }
 
-// plain returns a value of package banana as one of the types that expr handles.
-func plain(v any) any {
+// value returns a value of package banana as one of the types that expr handles.
+func (c *converter) value(v any) any {
+	c.left -= valueSize
 	switch v := v.(type) {
 	case int64:
 		return int(v)
@@ -321,48 +350,106 @@ func plain(v any) any {
 		f, _ := new(big.Float).SetInt(v).Float64()
 		return f
 	case string:
-		return cut(v)
+		return c.text(v)
 	case []byte:
-		return cut(string(v))
+		return c.text(string(v[:min(len(v), maxText)]))
 	case banana.Decimal:
-		return string(v)
+		return c.text(string(v))
 	case []any:
-		return plainList(v)
+		return c.list(v)
 	case event.Tuple:
-		return plainList(v)
+		return c.list(v)
 	case banana.Set:
-		return plainList(v)
+		return c.list(v)
 	case banana.FrozenSet:
-		return plainList(v)
+		return c.list(v)
 	case event.Dict:
-		return plainMap(v)
+		return c.dict(v)
 	case *banana.Copyable:
-		m := plainMap(v.Attrs)
-		m["repr"] = string(pytext.AppendRepr(nil, v))
-		m["str"] = string(pytext.AppendStr(nil, v))
+		m := c.dict(v.Attrs)
+		m["repr"] = c.text(string(pytext.AppendReprMax(nil, v, max(0, min(maxText, c.left)))))
+		m["str"] = c.text(string(pytext.AppendStrMax(nil, v, max(0, min(maxText, c.left)))))
 		return m
 	}
 	return v
 }
 
-func plainList(list []any) []any {
-	out := make([]any, len(list))
-	for i, v := range list {
-		out[i] = plain(v)
+// text returns s as far as an expression sees it.
+func (c *converter) text(s string) string {
+	s = cut(s)
+	c.left -= len(s)
+	return s
+}
+
+func (c *converter) list(list []any) []any {
+	out := make([]any, 0, max(0, min(len(list), c.left/valueSize)))
+	for _, v := range list {
+		if c.left <= 0 {
+			break
+		}
+		out = append(out, c.value(v))
 	}
 	return out
 }
 
-func plainMap(d event.Dict) map[string]any {
-	m := make(map[string]any, len(d))
+func (c *converter) dict(d event.Dict) map[string]any {
+	m := make(map[string]any, max(0, min(len(d), c.left/valueSize)))
 	for _, item := range d {
+		if c.left <= 0 {
+			break
+		}
 		key, ok := banana.Text(item.Key)
 		if !ok {
-			key = string(pytext.AppendRepr(nil, item.Key))
+			key = string(pytext.AppendReprMax(nil, item.Key, maxText))
 		}
-		m[key] = plain(item.Value)
+		key = c.text(key)
+		m[key] = c.value(item.Value)
 	}
 	return m
+}
+
+// plainMap returns the entries of a header.
+func plainMap(d event.Dict) map[string]any {
+	c := converter{maxAttrs}
+	return c.dict(d)
+}
+
+// appendPlain appends a value that a converter made, as fmt.Sprint has it, up to end
+// bytes or little more.
+func appendPlain(dst []byte, v any, end int) []byte {
+	if len(dst) > end {
+		return dst
+	}
+	switch v := v.(type) {
+	case string:
+		return append(dst, v...)
+	case []any:
+		dst = append(dst, '[')
+		for i, item := range v {
+			if len(dst) > end {
+				break
+			}
+			if i > 0 {
+				dst = append(dst, ' ')
+			}
+			dst = appendPlain(dst, item, end)
+		}
+		return append(dst, ']')
+	case map[string]any:
+		dst = append(dst, "map["...)
+		for i, key := range slices.Sorted(maps.Keys(v)) {
+			if len(dst) > end {
+				break
+			}
+			if i > 0 {
+				dst = append(dst, ' ')
+			}
+			dst = append(append(dst, key...), ':')
+			dst = appendPlain(dst, v[key], end)
+		}
+		return append(dst, ']')
+	}
+	return fmt.Append(dst, v)
 }
 
 // parseDuration returns the duration in s, in Go's form: "1m30s". It panics if s is

@@ -38,6 +38,7 @@ type Line struct {
 	plain  bool         // no escape in the whole line
 	keys   bool         // no escape in the keys of fields
 	left   int          // values that the line may have and does not; below 0 if it has too many
+	values int          // in the whole line
 	event  *event.Event // decoded, if Event was called
 	texts  interned
 }
@@ -104,6 +105,7 @@ func (l *Line) parse() bool {
 	s := scanner{data: data, left: l.left}
 	var end int
 	l.outer, end = s.object(l.outer, scanBlanks(data, 0), 0, &l.fields)
+	l.values = l.left - s.left
 	if l.left = s.left; end < 0 || scanBlanks(data, end) < len(data) {
 		l.outer, l.fields = l.outer[:0], l.fields[:0]
 		return false
@@ -175,6 +177,10 @@ func (l *Line) RawField(key string) (value []byte, ok bool) {
 	}
 	return l.find(l.fields, key)
 }
+
+// NumValues returns how many values the line has: texts, numbers, lists and so on. Each
+// takes memory when it is decoded, whatever its length.
+func (l *Line) NumValues() int { return l.values }
 
 // NumFields returns how many fields the event has: finding one of them by its name may
 // compare them all.

@@ -33,8 +33,12 @@ const cutNote = "…(cut)"
 // AppendStr appends v, a value of package banana's model, as Python's str() has
 // it: text unchanged, an exception with its traceback, any other value in its
 // source form. It appends at most [MaxText] bytes and a note.
-func AppendStr(dst []byte, v any) []byte {
-	a := pyrepr.Appender{Dst: dst, End: len(dst) + MaxText}
+func AppendStr(dst []byte, v any) []byte { return AppendStrMax(dst, v, MaxText) }
+
+// AppendStrMax is [AppendStr] for a caller that wants at most size bytes of the text.
+// The note comes on top of these.
+func AppendStrMax(dst []byte, v any, size int) []byte {
+	a := pyrepr.Appender{Dst: dst, End: len(dst) + min(size, MaxText)}
 	a.Str(v)
 	return cut(a.Dst, len(dst), a.End)
 }
@@ -42,8 +46,12 @@ func AppendStr(dst []byte, v any) []byte {
 // AppendRepr appends v, a value of package banana's model, in its source form, as
 // Python's repr() has it. Containers nest up to 1000 deep; "..." stands for what
 // is deeper. It appends at most [MaxText] bytes and a note.
-func AppendRepr(dst []byte, v any) []byte {
-	a := pyrepr.Appender{Dst: dst, End: len(dst) + MaxText}
+func AppendRepr(dst []byte, v any) []byte { return AppendReprMax(dst, v, MaxText) }
+
+// AppendReprMax is [AppendRepr] for a caller that wants at most size bytes of the text.
+// The note comes on top of these.
+func AppendReprMax(dst []byte, v any, size int) []byte {
+	a := pyrepr.Appender{Dst: dst, End: len(dst) + min(size, MaxText)}
 	a.Repr(v)
 	return cut(a.Dst, len(dst), a.End)
 }
