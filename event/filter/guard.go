@@ -20,7 +20,8 @@ import (
 const (
 	maxExpression = 16 << 10 // bytes; the parser recurses, and a stack overflow ends the process
 	maxNodes      = 2000
-	maxPredicates = 2 // nested loops over the events of an incident
+	maxBrackets   = 2000 // in the source; the parser takes a kilobyte of stack for each that is open
+	maxPredicates = 2    // nested loops over the events of an incident
 	maxLets       = 16
 )
 
@@ -52,8 +53,10 @@ type warning struct {
 // guard checks an expression as it was written.
 type guard struct {
 	*use
-	err  *file.Error
-	lets int
+	err      *file.Error
+	lets     int
+	patterns int // instructions
+	classes  int // in patterns
 }
 
 func (g *guard) reject(n ast.Node, format string, args ...any) {
@@ -94,7 +97,9 @@ func (g *guard) walk(n ast.Node, predicates int) {
 	case *ast.BinaryNode:
 		switch n.Operator {
 		case "matches":
-			if _, ok := n.Right.(*ast.StringNode); !ok {
+			if pattern, ok := n.Right.(*ast.StringNode); ok {
+				g.pattern(n, pattern)
+			} else {
 				g.reject(n.Right, "the pattern of matches must be a text in quotes")
 			}
 		case "..":
@@ -107,6 +112,22 @@ func (g *guard) walk(n ast.Node, predicates int) {
 	}
 	for _, child := range children(n) {
 		g.walk(child, predicates)
+	}
+}
+
+// pattern visits the pattern of n.
+func (g *guard) pattern(n *ast.BinaryNode, pattern *ast.StringNode) {
+	if g.classes += classes(pattern.Value); g.classes > maxClasses {
+		g.reject(pattern, "the patterns of matches have %d classes and more, the limit is %d", g.classes, maxClasses)
+		return
+	}
+	size, err := patternSize(pattern.Value)
+	if err != nil {
+		g.reject(n, "%v", err)
+		return
+	}
+	if g.patterns += size; g.patterns > maxPatterns {
+		g.reject(pattern, "the patterns of matches compile to %d instructions and more, the limit is %d", g.patterns, maxPatterns)
 	}
 }
 
@@ -198,6 +219,9 @@ func compile(expression string, names types.Map, options ...expr.Option) (*vm.Pr
 	}
 	if strings.TrimSpace(expression) == "" {
 		return nil, nil, &Error{Line: 1, Column: 1, Msg: "the expression is empty"}
+	}
+	if count := strings.Count(expression, "(") + strings.Count(expression, "[") + strings.Count(expression, "{"); count > maxBrackets {
+		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d brackets, more than the limit of %d", count, maxBrackets)}
 	}
 	tree, err := parser.Parse(expression)
 	if err != nil {
