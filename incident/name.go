@@ -116,6 +116,10 @@ func ValidName(name string) bool {
 	return true
 }
 
+// NamePrefix returns a text that sorts after the names of all incidents that began
+// before the second of t, and before those of that second.
+func NamePrefix(t time.Time) string { return "incident-" + t.UTC().Format(nameTime) }
+
 // NameTime returns the time in an incident's name, the zero time if it has none.
 func NameTime(name string) time.Time {
 	stamp, _, _ := splitName(name)

@@ -1,7 +1,9 @@
 package incident
 
 import (
+	"encoding/json"
 	"path"
+	"strings"
 
 	"github.com/flogtool/flogtool/event"
 	"github.com/flogtool/flogtool/event/flogfile"
@@ -23,6 +25,7 @@ type Summary struct {
 	File        string // where it is stored, relative to the directory of the publishing program
 	Size        int64  // of the file, in bytes
 	SHA256      string // of the file, in hex
+	Content     string // digest of the header and the events, in hex, whatever file has them; "" if it is not known
 	Object      string // its name in the object store; "" if it is not there
 }
 
@@ -43,9 +46,27 @@ func HeaderTrigger(header event.Dict) *event.Event {
 	return event.FromDict(d)
 }
 
-// ObjectName returns the name of an incident's file in the object store: the same
-// one whatever Tub the incident came from.
-func ObjectName(incarnation, file string) string { return Token(incarnation) + "/" + path.Base(file) }
+// ObjectName returns the name in the object store of an incident's file with this
+// SHA-256 in hex: INCARNATION/NAME-HASH.ENDING. Two files never have one name, whatever
+// their publishers claim.
+func ObjectName(incarnation, file, sha256 string) string {
+	name, ending := path.Base(file), ""
+	if i := strings.LastIndex(name, ".flog"); i >= 0 {
+		name, ending = name[:i], name[i:]
+	}
+	return Token(incarnation) + "/" + name + "-" + shortHash(sha256) + ending
+}
+
+// shortHash returns the first 128 bits of a hash in hex. Nobody can make another
+// content that has the same.
+func shortHash(hash string) string { return hash[:min(len(hash), 32)] }
+
+// Distinct returns the subject of s in a category for the case that another incident,
+// with other content, has the one of [IncidentSubject] already: the token of the name
+// is NAME#HASH, escaped. No name of an incident contains `#`.
+func (s *Summary) Distinct(category string) string {
+	return IncidentSubject(category, s.Incarnation, s.Name+"#"+shortHash(s.Content))
+}
 
 // ObjectStore is the bucket for the files of incidents.
 const ObjectStore = "flog-incidents"
@@ -53,6 +74,21 @@ const ObjectStore = "flog-incidents"
 // maxTrigger bounds the trigger in a summary, in bytes of JSON; a longer one is
 // shortened, and stands whole in the file.
 const maxTrigger = 64 << 10
+
+// Same reports whether a published summary is of the same incident as s: its header and
+// events are equal, or it is stored under the same TubID. The latter may have grown
+// since. Summaries on one subject have the same incarnation and name.
+func (s *Summary) Same(published []byte) bool {
+	var other struct {
+		Content string
+		Tubs    []string
+	}
+	if json.Unmarshal(published, &other) != nil {
+		return false
+	}
+	return s.Content != "" && s.Content == other.Content ||
+		len(s.Tubs) > 0 && len(other.Tubs) > 0 && s.Tubs[0] == other.Tubs[0]
+}
 
 // AppendJSON appends the summary as a JSON object that every reader accepts: NaN
 // and infinities in the trigger become null.
@@ -78,6 +114,7 @@ func (s *Summary) AppendJSON(dst []byte) []byte {
 		{Key: "file", Value: s.File},
 		{Key: "sha256", Value: s.SHA256},
 		{Key: "size", Value: s.Size},
+		{Key: "content", Value: s.Content},
 		{Key: "object", Value: s.Object},
 	}...)
 	return event.AppendJSON(dst, event.Finite(d))

@@ -169,7 +169,11 @@ func TestArchive(t *testing.T) {
 	want := incident.NewSummary("incident-1", header, 1)
 	want.Tubs, want.Categories = []string{tubA, tubB}, []string{"a", "b", "c"}
 	want.File, want.Size, want.SHA256 = first.Path(), int64(len(file)), hex.EncodeToString(hash[:])
-	want.Object = "02b4d3658aa9c406/incident-1.flog.zst"
+	want.Content = ContentOf(header, events)
+	want.Object = "02b4d3658aa9c406/incident-1-" + want.SHA256[:32] + ".flog.zst"
+	if c, err := a.Content(first); err != nil || c != want.Content {
+		t.Errorf("Content = %q, %v; want %q", c, err, want.Content)
+	}
 	if g, w := string(got.AppendJSON(nil)), string(want.AppendJSON(nil)); g != w {
 		t.Errorf("Summary = %s, want %s", g, w)
 	}

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/flogtool/flogtool/incident"
 )
@@ -18,7 +19,7 @@ const (
 func (a *Archive) readOffers(tub string) error {
 	at := path.Join(incidentsDir, tub)
 	text, err := a.dir.ReadFile(path.Join(at, latestFile))
-	if latest := strings.TrimSpace(string(text)); err == nil && incident.ValidName(latest) {
+	if latest := strings.TrimSpace(string(text)); err == nil && incident.ValidName(latest) && latest <= LatestLimit(time.Now()) {
 		a.t.latest[tub] = latest // otherwise all incidents are offered again
 	}
 	return a.dir.EachLine(path.Join(at, alsoFile), func(line string) {
@@ -26,6 +27,13 @@ func (a *Archive) readOffers(tub string) error {
 			a.t.addAlso(tub, s.ID)
 		}
 	})
+}
+
+// LatestLimit returns the text that every name of an incident that began up to an hour
+// after now sorts before. No greater name becomes `latest`: later incidents, whose
+// names are smaller, would never be offered again.
+func LatestLimit(now time.Time) string {
+	return incident.NamePrefix(now.Add(time.Hour))
 }
 
 // Latest returns the name up to which all incidents of a publisher are stored,
@@ -36,9 +44,10 @@ func (a *Archive) Latest(tub string) string {
 	return a.t.latest[tub]
 }
 
-// SetLatest changes what Latest returns, durably. A smaller name is ignored.
+// SetLatest changes what Latest returns, durably. A smaller name is ignored, and so is
+// one above LatestLimit.
 func (a *Archive) SetLatest(tub, name string) error {
-	if name <= a.Latest(tub) {
+	if name <= a.Latest(tub) || name > LatestLimit(time.Now()) {
 		return nil
 	}
 	err := a.makeTub(tub)
@@ -55,7 +64,8 @@ func (a *Archive) SetLatest(tub, name string) error {
 }
 
 // AddAlso notes durably that the publisher tub offered an incident that is stored
-// under another TubID: a process with a new key offers its old incidents again.
+// under another TubID: a process with a new key offers its old incidents again. The
+// caller has compared the content.
 // added is false if that was known.
 func (a *Archive) AddAlso(tub string, s Stored) (added bool, err error) {
 	if slices.Contains(a.Also(s.ID), tub) {
@@ -72,6 +82,12 @@ func (a *Archive) AddAlso(tub string, s Stored) (added bool, err error) {
 	defer a.mu.Unlock()
 	a.t.addAlso(tub, s.ID)
 	return true, nil
+}
+
+// KnownElsewhere reports whether AddAlso was called for the publisher tub and an
+// incident of this name.
+func (a *Archive) KnownElsewhere(tub, name string) bool {
+	return slices.ContainsFunc(a.Elsewhere(tub, name), func(s Stored) bool { return slices.Contains(a.Also(s.ID), tub) })
 }
 
 // Also returns the other TubIDs under which the stored incident was offered.

@@ -22,8 +22,8 @@ func (a *Archive) OpenFile(s Stored) (durable.File, error) {
 	return f, nil
 }
 
-// Trigger identifies the trigger of an incident. With the incident's name it
-// identifies the incident, whichever publisher offers it.
+// Trigger identifies the trigger of an incident, as its publisher claims: only equal
+// content proves that two incidents are the same, see [ContentOf].
 type Trigger struct {
 	Incarnation string
 	Num         event.Num // event.NoNum if the trigger has no number
@@ -99,7 +99,7 @@ func (a *Archive) Summary(s Stored) (*incident.Summary, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	header, events, err := readIncident(f, s.Path())
+	header, events, content, err := readContent(f, s.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +108,43 @@ func (a *Archive) Summary(s Stored) (*incident.Summary, error) {
 	sum.Tubs = append([]string{s.Tub}, a.Also(s.ID)...)
 	sum.Categories = state.Categories
 	sum.File, sum.Size, sum.SHA256 = s.Path(), size, hex.EncodeToString(hash.Sum(nil))
-	sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
+	sum.Content = content
+	sum.Object = incident.ObjectName(sum.Incarnation, sum.File, sum.SHA256)
 	return sum, nil
+}
+
+// Content returns the digest of the header and the events of a stored incident: see
+// [ContentOf].
+func (a *Archive) Content(s Stored) (string, error) {
+	f, err := a.OpenFile(s)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, _, content, err := readContent(f, s.Path())
+	return content, err
 }
 
 // readIncident reads an incident file to its end and returns its header and the
 // number of its events. Of a damaged file it returns what can be read.
 func readIncident(r io.Reader, name string) (header event.Dict, events int, err error) {
+	return scan(r, name, nil)
+}
+
+// readContent is readIncident, and returns the digest of the content too. The part of
+// a damaged file that can be read is another content than the whole.
+func readContent(r io.Reader, name string) (header event.Dict, events int, content string, err error) {
+	d := &digest{hash: sha256.New()}
+	header, events, err = scan(r, name, d)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	return header, events, d.sum(), nil
+}
+
+// scan reads an incident file to its end and adds the header and the events to d,
+// unless that is nil.
+func scan(r io.Reader, name string, d *digest) (header event.Dict, events int, err error) {
 	in, err := flogfile.NewReader(r, name)
 	if err != nil {
 		return nil, 0, err
@@ -130,9 +160,15 @@ func readIncident(r io.Reader, name string) (header event.Dict, events int, err 
 		}
 		if line.Kind&flogfile.KindHeader != 0 && header == nil {
 			header = line.Header()
+			if d != nil {
+				d.addLine(line, "header")
+			}
 		}
 		if line.Kind&flogfile.KindEvent != 0 {
 			events++
+			if d != nil {
+				d.addLine(line, "d")
+			}
 		}
 	}
 }

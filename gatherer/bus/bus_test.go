@@ -57,12 +57,15 @@ func openTestBus(t *testing.T, dir *durable.Dir, change func(*Config)) *Bus {
 func TestBusPublishesOnce(t *testing.T) {
 	dir := openTestDir(t)
 	const subject = "flog.incident.unknown.02b4.incident-1"
+	published := false
 	for range 2 {
 		b := openTestBus(t, dir, nil)
 		for range 2 {
-			if err := b.Publish(t.Context(), subject, []byte("{}")); err != nil {
-				t.Fatal(err)
+			earlier, err := b.Publish(t.Context(), subject, []byte("{}"))
+			if err != nil || (earlier != nil) != published || published && string(earlier) != "{}" {
+				t.Fatalf("Publish = %q, %v; want what is there already: %v", earlier, err, published)
 			}
+			published = true
 		}
 		b.Close()
 	}
@@ -104,7 +107,7 @@ func TestBusObjects(t *testing.T) {
 func TestBusRefuses(t *testing.T) {
 	b := openTestBus(t, openTestDir(t), nil)
 	const subject = "flog.incident.a.b.c"
-	if err := b.Publish(t.Context(), subject, make([]byte, maxPayload+1)); !errors.Is(err, nats.ErrMaxPayload) || unavailable(err) {
+	if _, err := b.Publish(t.Context(), subject, make([]byte, maxPayload+1)); !errors.Is(err, nats.ErrMaxPayload) || unavailable(err) {
 		t.Errorf("Publish of a payload that is too long = %v", err)
 	}
 	broken := errors.New("broken disk")
@@ -117,10 +120,10 @@ func TestBusRefuses(t *testing.T) {
 	if err := b.js.DeleteStream(t.Context(), streamName); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(t.Context(), subject, nil); !unavailable(err) {
+	if _, err := b.Publish(t.Context(), subject, nil); !unavailable(err) {
 		t.Errorf("Publish without the stream = %v", err)
 	}
-	if err := b.Publish(t.Context(), subject, nil); err != nil {
+	if _, err := b.Publish(t.Context(), subject, nil); err != nil {
 		t.Errorf("Publish does not make the stream again: %v", err)
 	}
 	if _, err := b.PutObject(t.Context(), "o", 3, strings.NewReader("obj")); err != nil {
@@ -135,7 +138,7 @@ func TestBusAway(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := b.Publish(ctx, "flog.incident.a.b.c", make([]byte, 2*maxPayload)); !unavailable(err) {
+	if _, err := b.Publish(ctx, "flog.incident.a.b.c", make([]byte, 2*maxPayload)); !unavailable(err) {
 		t.Errorf("Publish = %v", err)
 	}
 	if _, err := b.PutObject(ctx, "o", 3, strings.NewReader("obj")); !unavailable(err) {
@@ -207,7 +210,7 @@ func TestBusReaders(t *testing.T) {
 	if m, err := sub.NextMsg(20 * time.Second); err != nil || string(m.Data) != "line" {
 		t.Errorf("NextMsg = %v, %v; want the event", m, err)
 	}
-	if err := b.Publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
+	if _, err := b.Publish(ctx, "flog.incident.a.b.c", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	if stored, err := b.PutObject(ctx, "o", 3, strings.NewReader("obj")); err != nil || !stored {

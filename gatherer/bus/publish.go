@@ -82,22 +82,37 @@ func (b *Bus) streams(ctx context.Context) (jetstream.ObjectStore, error) {
 
 // Publish publishes payload on subject, which is one of an incident, and returns
 // when the stream has it. If the stream has a message with this subject already,
-// Publish does nothing and returns nil.
-func (b *Bus) Publish(ctx context.Context, subject string, payload []byte) error {
-	_, err := b.streams(ctx)
+// Publish publishes nothing and returns the payload of that message: the caller decides
+// whether it is the same incident.
+func (b *Bus) Publish(ctx context.Context, subject string, payload []byte) (earlier []byte, err error) {
+	_, err = b.streams(ctx)
 	if err == nil {
 		_, err = b.js.Publish(ctx, subject, payload, jetstream.WithExpectLastSequencePerSubject(0))
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
 		case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
-			return nil
+			earlier, err = b.last(ctx, subject)
 		}
 	}
 	if err = b.judge(err); err != nil {
-		return fmt.Errorf("bus: publish on %s: %w", subject, err)
+		return nil, fmt.Errorf("bus: publish on %s: %w", subject, err)
 	}
-	return nil
+	return earlier, nil
+}
+
+// last returns the payload of the last message that the stream has on subject; it is
+// not nil.
+func (b *Bus) last(ctx context.Context, subject string) ([]byte, error) {
+	stream, err := b.js.Stream(ctx, streamName)
+	if err != nil {
+		return nil, err
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, subject)
+	if err != nil {
+		return nil, err // also if it was deleted meanwhile: Publish is called again
+	}
+	return append([]byte{}, m.Data...), nil
 }
 
 // PutObject stores a file of size bytes under name in the object store, unless it

@@ -60,9 +60,9 @@ func secondOf(name string) string {
 }
 
 // offered takes an offer.
-func (s *Session) offered(name string, trigger *event.Event) error {
+func (s *Session) offered(name string, _ *event.Event) error {
 	s.mu.Lock()
-	s.t.add(&offer{name: name, trigger: archive.TriggerOf(trigger)}, s.c.cfg.MaxOffers)
+	s.t.add(&offer{name: name}, s.c.cfg.MaxOffers)
 	s.mu.Unlock()
 	s.signal()
 	return nil
@@ -116,18 +116,15 @@ func (s *Session) fetch(ctx context.Context, o *offer) {
 	s.mu.Lock()
 	newest := s.t.isNewest(o.name)
 	s.mu.Unlock()
-	if stored && !o.live && !o.again && !newest {
-		// It was complete when it was stored: a later one had begun, or it was
+	known := stored || s.c.cfg.Archive.KnownElsewhere(s.tub, o.name)
+	if known && !o.live && !o.again && !newest {
+		// It was complete when it was fetched: a later one had begun, or it was
 		// settled before.
 		s.settle(o.name)
 		return
 	}
 	if until := s.c.failures.until(id); time.Now().Before(until) {
 		s.delay(o, until)
-		return
-	}
-	if !stored && s.storedElsewhere(o) {
-		s.settle(o.name)
 		return
 	}
 
@@ -165,6 +162,9 @@ func (s *Session) fetchNew(ctx context.Context, id archive.ID) error {
 	defer cancel()
 	header, events, err := s.get(ctx, id.Name)
 	if err != nil {
+		return err
+	}
+	if same, err := s.sameElsewhere(ctx, id, header, events); same || err != nil {
 		return err
 	}
 	return s.store(ctx, id, header, events)
@@ -221,33 +221,46 @@ func (s *Session) store(ctx context.Context, id archive.ID, header event.Dict, e
 	return nil
 }
 
-// storedElsewhere reports whether this very incident is stored under another TubID,
-// and notes that this publisher offered it too.
-func (s *Session) storedElsewhere(o *offer) bool {
-	if !o.trigger.Known() {
-		return false
+// sameElsewhere reports whether an incident with this header and these events is stored
+// under another TubID, and notes that this publisher offered it too. A name and a
+// trigger prove nothing: an incident that has those of another one, and differs from
+// it, is stored beside it. The attachments of this publisher are kept in any case.
+func (s *Session) sameElsewhere(ctx context.Context, id archive.ID, header event.Dict, events []event.Dict) (bool, error) {
+	stored := s.c.cfg.Archive
+	trigger := archive.TriggerOf(incident.HeaderTrigger(header))
+	if !trigger.Known() {
+		return false, nil
 	}
-	for _, other := range s.c.cfg.Archive.Elsewhere(s.tub, o.name) {
-		trigger, err := s.c.cfg.Archive.Trigger(other)
-		if err != nil || trigger != o.trigger {
+	content := "" // computed if it is needed
+	for _, other := range stored.Elsewhere(s.tub, id.Name) {
+		if t, err := stored.Trigger(other); err != nil || t != trigger {
 			continue
 		}
-		added, err := s.c.cfg.Archive.AddAlso(s.tub, other)
+		if content == "" {
+			content = archive.ContentOf(header, events)
+		}
+		if c, err := stored.Content(other); err != nil || c != content {
+			continue
+		}
+		if err := s.fetchParts(ctx, id); err != nil {
+			return false, err
+		}
+		added, err := stored.AddAlso(s.tub, other)
 		if err != nil {
-			s.log.Error("note an incident known from another Tub", "incident", o.name, "err", err)
-			return false
+			return false, err
 		}
 		if added {
-			s.log.Info("incident is here from another Tub", "incident", o.name, "from", other.Tub)
+			s.log.Info("incident is here from another Tub", "incident", id.Name, "from", other.Tub)
 		}
-		return true
+		return true, nil
 	}
-	return false
+	return false, nil
 }
 
 // settle notes that nothing more is to be done for the offer of name.
 func (s *Session) settle(name string) {
 	s.mu.Lock()
+	s.t.resume.limit = archive.LatestLimit(time.Now())
 	s.t.resume.settle(name)
 	mark := s.t.resume.mark
 	s.mu.Unlock()

@@ -3,17 +3,14 @@ package collect
 import (
 	"slices"
 	"time"
-
-	"github.com/flogtool/flogtool/gatherer/archive"
 )
 
 // offer is an incident that a publisher has told us of.
 type offer struct {
-	name    string
-	trigger archive.Trigger
-	live    bool      // offered when it was complete, not in the catch-up
-	again   bool      // was fetched when it may not have been complete
-	due     time.Time // not to be fetched before
+	name  string
+	live  bool      // offered when it was complete, not in the catch-up
+	again bool      // was fetched when it may not have been complete
+	due   time.Time // not to be fetched before
 }
 
 // offers are those of one publisher that are to be fetched.

@@ -10,6 +10,7 @@ type resume struct {
 	waiting names           // those in open, and some that are settled
 	settled names           // above mark
 	skipped string          // the smallest name that was offered and is not open; "" if none
+	limit   string          // no greater name becomes the mark; "": any may
 	mark    string
 }
 
@@ -42,7 +43,9 @@ func (r *resume) settle(name string) {
 		heap.Pop(&r.waiting)
 	}
 	for len(r.settled) > 0 && (len(r.waiting) == 0 || r.settled[0] < r.waiting[0]) && (r.skipped == "" || r.settled[0] < r.skipped) {
-		r.mark = max(r.mark, heap.Pop(&r.settled).(string))
+		if name := heap.Pop(&r.settled).(string); r.limit == "" || name <= r.limit {
+			r.mark = max(r.mark, name)
+		}
 	}
 }
 

@@ -77,17 +77,18 @@ func (s *server) call(name string) error {
 	return nil
 }
 
-func (s *server) Publish(_ context.Context, subject string, payload []byte) error {
+func (s *server) Publish(_ context.Context, subject string, payload []byte) (earlier []byte, err error) {
 	if err := s.call(subject); err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.published[subject]; !ok {
-		s.published[subject] = string(payload)
-		s.order = append(s.order, subject)
+	if earlier, ok := s.published[subject]; ok {
+		return []byte(earlier), nil
 	}
-	return nil
+	s.published[subject] = string(payload)
+	s.order = append(s.order, subject)
+	return nil, nil
 }
 
 func (s *server) PutObject(_ context.Context, name string, size int64, file io.ReadSeeker) (bool, error) {

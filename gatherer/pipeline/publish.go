@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -14,8 +15,9 @@ import (
 // Target is where incidents are published; *bus.Bus is one. Its errors have a
 // method Unavailable that returns true if nothing can be published now.
 type Target interface {
-	// Publish publishes payload, unless the subject has been published before.
-	Publish(ctx context.Context, subject string, payload []byte) error
+	// Publish publishes payload, unless the subject has been published before: then
+	// it returns the payload of that message.
+	Publish(ctx context.Context, subject string, payload []byte) (earlier []byte, err error)
 
 	// PutObject stores a file of size bytes, unless it is there. It returns false
 	// if the file is too large.
@@ -61,7 +63,16 @@ func (p *publishStep) Do(ctx context.Context, s archive.Stored) error {
 			continue
 		}
 		subject := incident.IncidentSubject(category, sum.Incarnation, s.Name)
-		if err := p.target.Publish(ctx, subject, payload); err != nil {
+		earlier, err := p.target.Publish(ctx, subject, payload)
+		if err == nil && earlier != nil && !sum.Same(earlier) {
+			// Another incident with the same claims. Both are published.
+			subject = sum.Distinct(category)
+			earlier, err = p.target.Publish(ctx, subject, payload)
+			if err == nil && earlier != nil && !sum.Same(earlier) {
+				err = fmt.Errorf("another incident is published on %s", subject)
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if err := p.archive.AddPublished(state.Stored, incident.CategorySubject(category)); err != nil {

@@ -221,7 +221,7 @@ func (p *Publisher) incident(ctx context.Context, name string) error {
 	sum.Tubs, sum.Categories, sum.File = []string{p.lp.TubID()}, []string{incident.Unclassified}, name+".flog.zst"
 	sum.SHA256, sum.Size, err = p.file(name, io.Discard)
 	if err == nil && p.js != nil {
-		sum.Object = incident.ObjectName(sum.Incarnation, sum.File)
+		sum.Object = incident.ObjectName(sum.Incarnation, sum.File, sum.SHA256)
 		if err := p.put(ctx, name, sum.Object); err != nil {
 			return err
 		}
