@@ -5,10 +5,16 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/flogtool/flogtool/logport"
 )
+
+// partOf returns NAME.parts/PART for the file NAME.PART of a program.
+func partOf(file, part string) string {
+	return filepath.Join(strings.TrimSuffix(filepath.Base(file), part)+"parts", part)
+}
 
 // TestAttachmentsAreFetched: what one of our programs keeps beside an incident is
 // here before the incident is.
@@ -36,13 +42,13 @@ func TestAttachmentsAreFetched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join(dir, "incidents", lp.TubID(), filepath.Base(theirs[0])))
+		got, err := os.ReadFile(filepath.Join(dir, "incidents", lp.TubID(), partOf(theirs[0], ending)))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s has %d bytes here, %v; want %d", ending, len(got), err, len(want))
 		}
 	}
 	g.logged.Wait(t, "all incidents are here", lp.TubID()) // nothing is being written now
-	if left, _ := filepath.Glob(filepath.Join(dir, "incidents", "*", "*.tmp")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "incidents", "*", "*", "*.tmp")); len(left) > 0 {
 		t.Errorf("temporary files are left: %q", left)
 	}
 }

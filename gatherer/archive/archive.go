@@ -2,7 +2,7 @@
 // categories, and a ledger of where they were published.
 //
 //	incidents/TUBID/NAME.flog.zst   an incident of the publisher TUBID
-//	incidents/TUBID/NAME.PART       an attachment of that incident
+//	incidents/TUBID/NAME.parts/     attachments of that incident
 //	incidents/TUBID/latest          the name up to which all its incidents are stored
 //	incidents/TUBID/also            what it offered that is stored under another TubID
 //	classified/CATEGORY             the incidents of a category, one path a line
@@ -25,6 +25,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -103,6 +104,11 @@ func (t *index) add(s Stored) {
 	t.incidents[s.ID] = e
 }
 
+func (t *index) remove(id ID) {
+	delete(t.incidents, id)
+	t.tubs[id.Name] = slices.DeleteFunc(t.tubs[id.Name], func(tub string) bool { return tub == id.Tub })
+}
+
 func (t *index) addAlso(tub string, id ID) {
 	if !slices.Contains(t.also[id], tub) {
 		t.also[id] = append(t.also[id], tub)
@@ -156,6 +162,11 @@ func Open(dir *durable.Dir) (*Archive, error) {
 			return nil, fmt.Errorf("archive: %w", err)
 		}
 	}
+	for _, at := range []string{".", classifiedDir} {
+		if err := a.removeTemporary(at); err != nil {
+			return nil, fmt.Errorf("archive: %w", err)
+		}
+	}
 	tubs, err := dir.ReadDir(incidentsDir)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
@@ -183,13 +194,18 @@ func (a *Archive) readTub(tub string) error {
 		return err
 	}
 	var grown []ID
+	var dotted []ID // whose names have a dot: attachments have one, of earlier versions
 	for _, file := range files {
+		if file.IsDir() && strings.HasSuffix(file.Name(), partsEnding) {
+			if err := a.removeTemporary(path.Join(at, file.Name())); err != nil {
+				return err
+			}
+		}
 		if !file.Type().IsRegular() {
 			continue
 		}
-		if durable.IsTemporary(file.Name()) && strings.HasPrefix(file.Name(), "incident") {
-			a.dir.Remove(path.Join(at, file.Name())) // of a store that was cut short
-			continue
+		if durable.IsTemporary(file.Name()) {
+			continue // removed below
 		}
 		if name, ok := strings.CutSuffix(file.Name(), grownEnding); ok {
 			grown = append(grown, ID{tub, name})
@@ -204,6 +220,15 @@ func (a *Archive) readTub(tub string) error {
 		if !ok || slices.Index(endings, ending) < slices.Index(endings, have.ending) {
 			a.t.add(s)
 		}
+		if strings.Contains(name, ".") {
+			dotted = append(dotted, s.ID)
+		}
+	}
+	for _, id := range dotted {
+		name, _, _ := strings.Cut(id.Name, ".")
+		if _, ok := a.t.incidents[ID{tub, name}]; ok {
+			a.t.remove(id)
+		}
 	}
 	for _, id := range grown {
 		a.t.change(id, func(e *entry) {
@@ -211,7 +236,29 @@ func (a *Archive) readTub(tub string) error {
 			e.grown = a.t.grown
 		})
 	}
+	if err := a.removeTemporary(at); err != nil {
+		return err
+	}
 	return a.readOffers(tub)
+}
+
+// leftover matches the temporary names of package durable.
+var leftover = regexp.MustCompile(`\.[A-Z2-7]{8}\.tmp$`)
+
+// removeTemporary removes what a killed gatherer left of the files that it was
+// replacing in a directory.
+func (a *Archive) removeTemporary(at string) error {
+	files, err := a.dir.ReadDir(at)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		name := file.Name()
+		if file.Type().IsRegular() && (leftover.MatchString(name) || durable.IsTemporary(name) && strings.HasPrefix(name, "incident")) {
+			a.dir.Remove(path.Join(at, name)) // what cannot be removed does no harm
+		}
+	}
+	return nil
 }
 
 // Len returns how many incidents are stored.
@@ -350,12 +397,20 @@ func (a *Archive) forgetGrown(id ID, grown int) error {
 	return nil
 }
 
+// partsEnding is that of the directory of an incident's attachments. Nothing in it can
+// be taken for an incident. Earlier versions wrote NAME.ATTACHMENT beside the incident.
+const partsEnding = ".parts"
+
 // StoreAttachment writes an attachment of an incident durably; write writes its
 // content. The name must be valid: see incident.ValidAttachment.
 func (a *Archive) StoreAttachment(id ID, name string, write func(w io.Writer) error) error {
+	at := path.Join(incidentsDir, id.Tub, id.Name+partsEnding)
 	err := a.makeTub(id.Tub)
 	if err == nil {
-		err = a.dir.Replace(path.Join(incidentsDir, id.Tub, id.Name+"."+name), 0o600, write)
+		err = a.dir.Mkdir(at)
+	}
+	if err == nil {
+		err = a.dir.Replace(path.Join(at, name), 0o600, write)
 	}
 	if err != nil {
 		return fmt.Errorf("archive: store attachment %q: %w", name, err)
