@@ -14,9 +14,10 @@ import (
 
 // classifyStep runs the rules over an incident and lists it in classified/.
 type classifyStep struct {
-	archive *archive.Archive
-	rules   *classify.Rules
-	log     *slog.Logger
+	archive  *archive.Archive
+	rules    *classify.Rules
+	attempts *archive.Attempts
+	log      *slog.Logger
 }
 
 // unclassified reports whether no file of classified/ lists the incident, or not
@@ -28,7 +29,11 @@ func (c *classifyStep) Do(_ context.Context, s archive.Stored) error {
 	if !ok || !unclassified(before) {
 		return nil
 	}
-	categories, err := c.classify(before.Stored)
+	var categories []string
+	err := c.attempts.Guard(before.Stored, func() (err error) {
+		categories, err = c.classify(before.Stored)
+		return err
+	})
 	if err != nil {
 		return err
 	}

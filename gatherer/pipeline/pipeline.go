@@ -9,7 +9,8 @@
 // next step. At start, a step finds what it has not done by comparing files.
 //
 // If a step fails three times on an incident, because its file is damaged or the
-// server refuses it, the incident is set aside with the reason: it does not hold up
+// server refuses it, or if the process dies twice in a row at work on an incident,
+// the incident is set aside with the reason: it does not hold up
 // others, and is retried every hour and at the next start. If the target of a step
 // is away as a whole, the step waits and tries it again, at least once a minute; no
 // incident is set aside.
@@ -46,17 +47,30 @@ type Pipeline struct {
 	log     *slog.Logger
 	rules   *ruleWatch
 	stages  []*stage // in order
+	guards  []*archive.Attempts
 }
 
 // New returns the steps that Config asks for. The caller must call Run.
 func New(cfg Config) *Pipeline {
 	p := &Pipeline{archive: cfg.Archive, log: cfg.Log, rules: newRuleWatch(cfg.Rules, cfg.Log)}
-	p.add(cfg, "classify", &classifyStep{cfg.Archive, cfg.Rules, cfg.Log}, unclassified)
+	p.add(cfg, "classify", &classifyStep{cfg.Archive, cfg.Rules, p.attempts("classify"), cfg.Log}, unclassified)
 	p.stages[0].caughtUp = func(done int) { p.log.Info("stored incidents are classified", "anew", done) }
 	if cfg.Target != nil {
-		p.add(cfg, "publish", &publishStep{cfg.Archive, cfg.Target, cfg.Log}, unpublished)
+		p.add(cfg, "publish", &publishStep{cfg.Archive, cfg.Target, p.attempts("publish"), cfg.Log}, unpublished)
 	}
 	return p
+}
+
+// attempts returns what guards a step against incidents that kill the process. Without
+// its files the step works unguarded.
+func (p *Pipeline) attempts(step string) *archive.Attempts {
+	t, err := p.archive.Attempts(step)
+	if err != nil {
+		p.log.Error("a step works without a record of its attempts", "step", step, "err", err)
+		return nil
+	}
+	p.guards = append(p.guards, t)
+	return t
 }
 
 // add appends a step.
@@ -74,6 +88,11 @@ func (p *Pipeline) add(cfg Config, name string, step step, undone func(archive.S
 // Run does the steps, and reads rules whose files change, until ctx is done.
 func (p *Pipeline) Run(ctx context.Context) {
 	p.log.Info("classifying stored incidents", "stored", p.archive.Len())
+	defer func() {
+		for _, t := range p.guards {
+			t.Close()
+		}
+	}()
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	loops.Go(func() { p.rules.run(ctx) })

@@ -27,9 +27,10 @@ type Target interface {
 // publishStep publishes an incident, one message for each category, and notes each
 // acknowledgement in the ledger `published`.
 type publishStep struct {
-	archive *archive.Archive
-	target  Target
-	log     *slog.Logger
+	archive  *archive.Archive
+	target   Target
+	attempts *archive.Attempts
+	log      *slog.Logger
 }
 
 // unpublished reports whether the incident has a category in which it has not been
@@ -47,17 +48,30 @@ func (p *publishStep) Do(ctx context.Context, s archive.Stored) error {
 	if !ok || !unpublished(state) {
 		return nil
 	}
-	sum, err := p.archive.Summary(state.Stored)
+	var sum *incident.Summary
+	var payload []byte
+	// What NATS does with it is not guarded: a kill while a server is slow is not the
+	// incident's fault.
+	err := p.attempts.Guard(state.Stored, func() (err error) {
+		if sum, err = p.archive.Summary(state.Stored); err != nil {
+			return err
+		}
+		sum.Categories = state.Categories
+		payload = sum.AppendJSON(nil)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	sum.Categories = state.Categories
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(sum.Size>>20)*time.Second)
 	defer cancel()
+	object := sum.Object
 	if err := p.putFile(ctx, state.Stored, sum); err != nil {
 		return err
 	}
-	payload := sum.AppendJSON(nil)
+	if sum.Object != object {
+		payload = sum.AppendJSON(nil)
+	}
 	for _, category := range state.Categories {
 		if publishedAs(state, category) {
 			continue

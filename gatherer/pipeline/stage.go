@@ -308,6 +308,9 @@ func (st *stage) fail(s archive.Stored, err error) {
 			}
 		}
 	}
+	if _, deadly := errors.AsType[*archive.DeadlyError](err); deadly {
+		f.tries = max(f.tries, maxTries-1) // set aside now
+	}
 	f.tries++
 	f.reason = err.Error()
 	wait := longRetry
