@@ -110,6 +110,19 @@ func (b *Bus) open(dir *durable.Dir) error {
 	if b.js, err = jetstream.New(b.nc); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
+	if b.embedded == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, stream := range []string{streamName, objectStream} {
+		if err := b.sweepConsumers(ctx, stream, false); err != nil {
+			b.log.Warn("delete consumers of readers", "stream", stream, "err", err)
+		}
+	}
+	if err := b.watchConsumers(); err != nil {
+		return fmt.Errorf("watch consumers: %w", err)
+	}
 	return nil
 }
 

@@ -188,10 +188,20 @@ func (b *Bus) put(ctx context.Context, name string, size int64, file io.ReadSeek
 	return err
 }
 
+// errCodeMaxConsumers is JSMaximumConsumersLimitErr.
+const errCodeMaxConsumers jetstream.ErrorCode = 10026
+
 // makeRoom deletes the oldest objects until size bytes and a tenth of the store
 // are free.
 func (b *Bus) makeRoom(ctx context.Context, store jetstream.ObjectStore, size int64) error {
 	objects, err := store.List(ctx)
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == errCodeMaxConsumers && b.embedded != nil {
+		// Readers have used up the consumers, and List needs one.
+		if err := b.sweepConsumers(ctx, objectStream, true); err != nil {
+			return err
+		}
+		objects, err = store.List(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -37,10 +37,10 @@ const (
 // may not change what is published.
 var readers = &server.Permissions{
 	Subscribe: &server.SubjectPermission{Allow: []string{"flog.>", "_INBOX.>", "$O." + incident.ObjectStore + ".>"}},
-	Publish: &server.SubjectPermission{Allow: []string{
+	Publish: &server.SubjectPermission{Allow: append(consumerSubjects(),
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*",
-		"$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "$JS.ACK.>", "$JS.FC.>",
-	}},
+		"$JS.API.DIRECT.GET.>",
+	)},
 }
 
 func (b *Bus) startServer(dir *durable.Dir) error {
@@ -62,6 +62,9 @@ func (b *Bus) startServer(dir *durable.Dir) error {
 		JetStream: true, StoreDir: storeDir, SyncInterval: time.Second, MaxPayload: maxPayload,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: b.cfg.MaxStore,
 		Users: []*server.User{{Username: internalUser, Password: b.password}},
+
+		// Not a limit of the streams: that of an existing stream cannot be changed.
+		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: maxConsumers},
 	}
 	if b.cfg.Listen != "" {
 		if err := b.listenOptions(dir, options); err != nil {
