@@ -87,6 +87,7 @@ func New(cfg Config) (*Gatherer, error) {
 	if cfg.Waiting == nil {
 		cfg.Waiting = func(string) {}
 	}
+	cfg.Log = slog.New(textLimit{cfg.Log.Handler()})
 	g := &Gatherer{cfg: cfg, log: cfg.Log, reloads: make(chan struct{}, 1)}
 	if err := g.open(); err != nil {
 		g.Close()

@@ -521,6 +521,19 @@ func TestFutureName(t *testing.T) {
 	g.logged.Wait(t, "incident classified", incidentName(1))
 }
 
+// TestLongRefusal: what a peer writes takes at most 1 KB of a log line.
+func TestLongRefusal(t *testing.T) {
+	g := start(t, create(t, Options{Incidents: true}))
+	p := newPeer(t, g.furl)
+	p.observer(t)
+	long := strings.Repeat("é\n", 300_000)
+	p.answer(incidentName(0), func(int) (any, error) { return nil, rpc.Errorf(long, "%s", long) })
+	p.connect(t, g.furl)
+	if said := g.logged.Wait(t, "fetch incident; it is tried again", incidentName(0)); len(said) > 3<<10 {
+		t.Errorf("the log line has %d bytes", len(said))
+	}
+}
+
 // TestFlood: a publisher that offers more than fits is asked again for the rest.
 func TestFlood(t *testing.T) {
 	g := start(t, create(t, Options{Incidents: true}), func(g *Gatherer) { g.maxOffers = 500 })

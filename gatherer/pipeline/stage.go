@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // Bounds of a stage. They are a matter of taste.
 const (
-	maxQueue  = 1000 // incidents whose names wait in memory
-	maxFailed = 1000 // incidents whose failures are remembered
+	maxQueue  = 1000    // incidents whose names wait in memory
+	maxFailed = 1000    // incidents whose failures are remembered
+	maxReason = 1 << 10 // bytes of the reason that is remembered
 
 	maxTries  = 3           // after so many, an incident is set aside
 	minRetry  = time.Second // doubled after each try
@@ -313,6 +315,9 @@ func (st *stage) fail(s archive.Stored, err error) {
 	}
 	f.tries++
 	f.reason = err.Error()
+	if len(f.reason) > maxReason {
+		f.reason = strings.ToValidUTF8(f.reason[:maxReason], "") + "…"
+	}
 	wait := longRetry
 	if f.tries < maxTries {
 		wait = minRetry << (f.tries - 1)
