@@ -521,16 +521,37 @@ func TestFutureName(t *testing.T) {
 	g.logged.Wait(t, "incident classified", incidentName(1))
 }
 
-// TestLongRefusal: what a peer writes takes at most 1 KB of a log line.
-func TestLongRefusal(t *testing.T) {
-	g := start(t, create(t, Options{Incidents: true}))
+// TestLongTexts: what a peer writes takes at most 1 KB of a text in a log line: the
+// reason of a refusal, what a rule says of it, the subject of a NATS reader.
+func TestLongTexts(t *testing.T) {
+	dir := create(t, Options{Incidents: true})
+	writeFile(t, filepath.Join(dir, "classify_long.expr"), "attrs.kind\n")
+	g := start(t, dir)
+	nc := jetStream(t, g.bus).Conn()
+	if err := nc.Publish("forged."+strings.Repeat("x", 3000), nil); err != nil {
+		t.Fatal(err)
+	}
 	p := newPeer(t, g.furl)
 	p.observer(t)
-	long := strings.Repeat("é\n", 300_000)
+	long := strings.Repeat("é\n", 100_000)
 	p.answer(incidentName(0), func(int) (any, error) { return nil, rpc.Errorf(long, "%s", long) })
-	p.connect(t, g.furl)
-	if said := g.logged.Wait(t, "fetch incident; it is tried again", incidentName(0)); len(said) > 3<<10 {
-		t.Errorf("the log line has %d bytes", len(said))
+	p.answer(incidentName(1), func(int) (any, error) {
+		a := incidentWith(1, "broke")
+		header := a[0].(event.Dict)
+		header[0].Value = append(header[0].Value.(event.Dict), event.Item{Key: "kind", Value: long})
+		return a, nil
+	})
+	for _, words := range [][]string{
+		{"NATS server", "Publish Violation", "forged."},
+		{"fetch incident; it is tried again", incidentName(0)},
+		{"rule failed on an incident", incidentName(1)},
+	} {
+		if said := g.logged.Wait(t, words...); len(said) > maxLogText+500 {
+			t.Errorf("the log line with %q has %d bytes", words, len(said))
+		}
+		if words[0] == "NATS server" {
+			p.connect(t, g.furl)
+		}
 	}
 }
 
