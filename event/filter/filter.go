@@ -27,6 +27,7 @@
 package filter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -128,10 +129,23 @@ func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, Ori
 // is an [*Error]: an attribute is missing or of another type, or the filter exceeds its
 // limits, for which it wraps [ErrOverrun].
 func (f *Filter) MatchFrom(e event.View, origin Origin) (bool, error) {
+	return f.match(nil, e, origin)
+}
+
+// MatchContext is [Filter.MatchFrom] that stops within 10 ms when ctx ends. The error
+// then wraps the cause of ctx.
+func (f *Filter) MatchContext(ctx context.Context, e event.View, origin Origin) (bool, error) {
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return f.match(ctx, e, origin)
+}
+
+func (f *Filter) match(ctx context.Context, e event.View, origin Origin) (bool, error) {
 	s := f.scopes.Get().(*scope)
 	defer f.scopes.Put(s)
 	s.setEvent(f.use, e, origin)
-	v, err := s.run(f.program)
+	v, err := s.run(ctx, f.program, maxTime)
 	if err != nil {
 		return false, err
 	}

@@ -231,14 +231,14 @@ func compile(expression string, names types.Map, options ...expr.Option) (*vm.Pr
 	if g.walk(tree.Node, 0); g.err != nil {
 		return nil, nil, newError(g.err.Bind(tree.Source))
 	}
-	sources := &sourceCheck{}
-	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(sources), expr.Patch(meterPatch{})}, options...)
+	check := &typeCheck{}
+	options = append([]expr.Option{expr.Env(names), expr.MaxNodes(2 * maxNodes), expr.Patch(check), expr.Patch(&meterPatch{check: check})}, options...)
 	if count := countNodes(tree.Node); count > maxNodes {
 		return nil, nil, &Error{Line: 1, Column: 1, Msg: fmt.Sprintf("the expression has %d parts, more than the limit of %d", count, maxNodes)}
 	}
 	program, err := expr.Compile(expression, options...)
-	if sources.err != nil { // clearer than the mismatch of types in err
-		err = sources.err.Bind(tree.Source)
+	if check.err != nil { // clearer than the mismatch of types in err
+		err = check.err.Bind(tree.Source)
 	}
 	if err != nil {
 		return nil, nil, newError(err)
@@ -254,11 +254,16 @@ func countNodes(n ast.Node) int {
 	return count
 }
 
-// sourceCheck finds a source that is used as a whole. It was the text that is now from
-// or program, and comparing it with a text could be false without an error.
-type sourceCheck struct{ err *file.Error }
+// typeCheck finds a source that is used as a whole. It was the text that is now from
+// or program, and comparing it with a text could be false without an error. It also adds
+// up the weight of all nodes.
+type typeCheck struct {
+	err    *file.Error
+	weight int
+}
 
-func (c *sourceCheck) Visit(p *ast.Node) {
+func (c *typeCheck) Visit(p *ast.Node) {
+	c.weight += weight(*p)
 	for i, child := range children(*p) {
 		switch (*p).(type) {
 		case *ast.MemberNode, *ast.VariableDeclaratorNode:
@@ -273,35 +278,137 @@ func (c *sourceCheck) Visit(p *ast.Node) {
 	}
 }
 
-// meterPatch inserts calls of the meter where an evaluation could take long or grow.
-type meterPatch struct{}
+// maxUnticked is the weight up to which an expression needs no ticks outside of loops.
+const maxUnticked = 16 * textWork
 
-func (meterPatch) Visit(p *ast.Node) {
+// meterPatch inserts calls of the meter where an evaluation could take long or grow.
+type meterPatch struct {
+	check *typeCheck
+}
+
+func (m *meterPatch) Visit(p *ast.Node) {
+	heavy := weight(*p)
 	switch n := (*p).(type) {
 	case *ast.BuiltinNode:
 		if name, ok := metered[n.Name]; ok {
 			ast.Patch(p, &ast.CallNode{Callee: &ast.IdentifierNode{Value: name}, Arguments: n.Arguments})
+			return
+		}
+		if n.Name == "trim" && len(n.Arguments) == 2 {
+			ast.Patch(p, &ast.CallNode{Callee: &ast.IdentifierNode{Value: nameTrim}, Arguments: n.Arguments})
+			return
 		}
 	case *ast.PredicateNode:
-		n.Node = ticked(n.Node)
+		n.Node = ticked(n.Node, weightWithin(n.Node))
+		return
 	case *ast.BinaryNode:
 		switch n.Operator {
 		case "matches":
-			ast.Patch(p, ticked(n))
+			source, ok := n.Right.(*ast.StringNode)
+			if !ok || !maybeText(n.Left) {
+				return // the type checker reports it
+			}
+			if pattern, err := newPattern(source.Value); err == nil {
+				ast.Patch(p, &ast.CallNode{Callee: &ast.IdentifierNode{Value: nameMatches}, Arguments: []ast.Node{n.Left, &ast.ConstantNode{Value: pattern}}})
+			}
+			return
 		case "+":
 			if !isNumber(n.Left) || !isNumber(n.Right) {
 				ast.Patch(p, &ast.CallNode{Callee: &ast.IdentifierNode{Value: nameAdd}, Arguments: []ast.Node{n.Left, n.Right}})
+				return
 			}
 		}
 	}
+	if heavy >= textWork && m.check.weight > maxUnticked {
+		ast.Patch(p, ticked(*p, heavy))
+	}
 }
 
-func ticked(n ast.Node) ast.Node {
-	tick := &ast.CallNode{Callee: &ast.IdentifierNode{Value: nameTick}}
+// ticked returns n after a tick with about this weight.
+func ticked(n ast.Node, weight int) ast.Node {
+	name := nameTick
+	switch {
+	case weight > listWork:
+		name = nameWork
+	case weight > textWork:
+		name = nameList
+	case weight > 4*compareWork:
+		name = nameText
+	}
+	tick := &ast.CallNode{Callee: &ast.IdentifierNode{Value: name}}
+	if name == nameWork { // without an argument a call takes less time
+		tick.Arguments = []ast.Node{&ast.IntegerNode{Value: weight}}
+	}
 	tick.SetLocation(n.Location())
 	sequence := &ast.SequenceNode{Nodes: []ast.Node{tick, n}}
 	sequence.SetLocation(n.Location())
 	return sequence
+}
+
+// weight returns the work of evaluating n beside that of its children, 0 if it is little
+// or the meter counts it.
+func weight(n ast.Node) int {
+	switch n := n.(type) {
+	case *ast.BinaryNode:
+		switch n.Operator {
+		case "contains":
+			return textWork
+		case "==", "!=":
+			switch {
+			case isLiteral(n.Left) || isLiteral(n.Right) || isScalar(n.Left) || isScalar(n.Right):
+				return 0
+			case isText(n.Left) || isText(n.Right):
+				return compareWork
+			}
+			return listWork
+		case "in":
+			nature := n.Right.Nature()
+			if _, ok := n.Right.(*ast.ArrayNode); ok || nature.IsMap() {
+				return compareWork
+			}
+			return listWork
+		}
+	case *ast.BuiltinNode:
+		switch n.Name {
+		case "indexOf", "lastIndexOf", "trim", "int", "float":
+			return textWork
+		case "sum", "min", "max":
+			return listWork
+		case "count":
+			if len(n.Arguments) == 1 {
+				return listWork
+			}
+		}
+	}
+	return 0
+}
+
+// weightWithin returns the weight of n and of what is below it, except in loops.
+func weightWithin(n ast.Node) int {
+	if _, ok := n.(*ast.PredicateNode); ok {
+		return 0
+	}
+	sum := weight(n)
+	for _, child := range children(n) {
+		sum += weightWithin(child)
+	}
+	return sum
+}
+
+func isScalar(n ast.Node) bool {
+	nature := n.Nature()
+	return nature.IsInteger || nature.IsFloat || nature.IsBool()
+}
+
+func isText(n ast.Node) bool {
+	nature := n.Nature()
+	return nature.IsString()
+}
+
+// maybeText reports whether n can be a text when it is evaluated.
+func maybeText(n ast.Node) bool {
+	t := n.Type()
+	return t == nil || t.Kind() == reflect.String || t.Kind() == reflect.Interface
 }
 
 func isNumber(n ast.Node) bool {

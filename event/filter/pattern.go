@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"encoding/json"
+	"regexp"
 	"regexp/syntax"
 	"strings"
 )
@@ -12,6 +14,30 @@ const (
 	maxClasses  = 100    // classes such as \pL in all patterns: each is a table of kilobytes when it is parsed
 	runesEach   = 10     // runes of a class that take as much memory as an instruction
 )
+
+// pattern is the compiled pattern of matches.
+type pattern struct {
+	re     *regexp.Regexp
+	prefix string // every text that matches has it
+	size   int    // instructions: what a match costs at most for each character
+}
+
+func newPattern(source string) (*pattern, error) {
+	re, err := regexp.Compile(source)
+	if err != nil {
+		return nil, err
+	}
+	size, err := patternSize(source)
+	if err != nil {
+		return nil, err
+	}
+	prefix, _ := re.LiteralPrefix()
+	return &pattern{re, prefix, size}, nil
+}
+
+// MarshalJSON returns the source. expr takes it for the text of a constant, and two
+// expressions for the same if their texts are equal.
+func (p *pattern) MarshalJSON() ([]byte, error) { return json.Marshal(p.re.String()) }
 
 // patternSize returns how many instructions a pattern compiles to, or a little more. The
 // error is that of a malformed pattern.

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/big"
@@ -76,7 +77,10 @@ var eventTypes = types.Map{
 	"attrs": types.TypeOf(map[string]any(nil)), "event": types.TypeOf((*Event)(nil)),
 	"fmt": types.TypeOf((func(*Event) string)(nil)),
 
-	nameTick: types.TypeOf((func() bool)(nil)), nameAdd: types.TypeOf((func(any, any) any)(nil)),
+	nameTick: types.TypeOf((func() bool)(nil)), nameText: types.TypeOf((func() bool)(nil)),
+	nameList: types.TypeOf((func() bool)(nil)), nameWork: types.TypeOf((func(int) bool)(nil)),
+	nameMatches: types.TypeOf((func(any, any) bool)(nil)),
+	nameAdd:     types.TypeOf((func(any, any) any)(nil)), nameTrim: types.TypeOf((func(any, any) string)(nil)),
 	nameLower: types.TypeOf((func(string) string)(nil)), nameUpper: types.TypeOf((func(string) string)(nil)),
 	nameString: types.TypeOf((func(any) string)(nil)),
 }
@@ -112,8 +116,9 @@ type scope struct {
 func newScope() *scope {
 	s := &scope{}
 	s.env = map[string]any{
-		nameTick: s.meter.tick, nameAdd: s.meter.add, nameLower: s.meter.lower, nameUpper: s.meter.upper, nameString: s.meter.text,
-		"fmt": s.format,
+		nameTick: s.meter.tick, nameText: s.meter.text, nameList: s.meter.list, nameWork: s.meter.step,
+		nameMatches: s.meter.matches, nameAdd: s.meter.add, nameTrim: s.meter.trim,
+		nameLower: s.meter.lower, nameUpper: s.meter.upper, nameString: s.meter.string, "fmt": s.format,
 	}
 	for _, level := range event.Levels {
 		s.env[level.String()] = int(level)
@@ -121,10 +126,11 @@ func newScope() *scope {
 	return s
 }
 
-// run evaluates a program in s.
-func (s *scope) run(program *vm.Program) (any, error) {
-	s.meter.reset()
+// run evaluates a program in s until ctx ends, which may be nil, or the limit is over.
+func (s *scope) run(ctx context.Context, program *vm.Program, limit time.Duration) (any, error) {
+	s.meter.reset(ctx, limit)
 	v, err := s.vm.Run(program, s.env)
+	s.meter.ctx = nil
 	if err != nil {
 		return nil, newError(err)
 	}
@@ -136,6 +142,7 @@ func (s *scope) format(e *Event) string {
 	if e == nil {
 		return ""
 	}
+	s.meter.does(listWork)
 	text := messageOf(e.ev)
 	s.meter.made(len(text))
 	return text

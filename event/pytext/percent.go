@@ -24,7 +24,8 @@ var (
 // and a field is searched among all fields. maxWork bounds what all directives of one
 // text cost, in the time that a byte of plain text takes.
 const (
-	maxWork       = 8 << 20
+	maxWork       = 8 << 20   // of a text of MaxText bytes; of a shorter one less
+	minWork       = 512 << 10 // of a text of 64 KiB or less: a few milliseconds
 	directiveWork = 16
 	decodeWork    = 4 // for a byte of JSON that is not text
 	escapedWork   = 8 // for a field whose key may have escapes, which searching decodes
@@ -53,7 +54,8 @@ type percent struct {
 // without making its text. After errFormat it returns dst unchanged, after errSpent what
 // it appended.
 func appendPercent(dst []byte, end int, pattern string, values any) ([]byte, error) {
-	p := percent{dst: dst, end: end, work: maxWork, pattern: pattern}
+	work := max(minWork, maxWork/MaxText*(end-len(dst)))
+	p := percent{dst: dst, end: end, work: work, pattern: pattern}
 	switch v := values.(type) {
 	case event.Tuple:
 		p.tuple = v

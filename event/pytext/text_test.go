@@ -149,7 +149,9 @@ func FuzzFormat(f *testing.F) {
 				t.Errorf("%d bytes are %q, all are %.2000q", size, part, whole)
 			case len(body) > int(size):
 				t.Errorf("%d bytes, more than %d", len(body), size)
-			case !strings.HasPrefix(whole, body) && !strings.HasSuffix(whole, cutNote):
+			case strings.HasSuffix(whole, cutNote) || strings.HasSuffix(whole, " [formatting failed]"):
+				// A part may cost more than it may before the end of the whole.
+			case !strings.HasPrefix(whole, body):
 				t.Errorf("%d bytes are %q, which is not the start of %.2000q", size, part, whole)
 			}
 		}

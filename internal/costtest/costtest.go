@@ -48,14 +48,12 @@ func Measure(f func()) Cost {
 	return Cost{Time: took, Peak: max(peak, after.inUse-before.inUse), Total: after.total - before.total}
 }
 
-// Check reports a test that cost more than it may. With the race detector, which slows
-// code down, it may take ten times as long.
+// Check reports a test that cost more than it may. With the race detector it may take
+// longer: see [Slowness].
 func (c Cost) Check(t testing.TB, maxTime time.Duration, maxPeak int64) {
 	t.Helper()
 	t.Logf("%v, %.1f MiB at once, %.1f MiB allocated", c.Time.Round(10*time.Microsecond), mib(c.Peak), mib(c.Total))
-	if race {
-		maxTime *= 10
-	}
+	maxTime *= Slowness
 	if c.Time > maxTime {
 		t.Errorf("took %v, more than %v", c.Time, maxTime)
 	}

@@ -2,4 +2,5 @@
 
 package costtest
 
-const race = true
+// Slowness is how many times longer a test may take than without the race detector.
+const Slowness = 10
