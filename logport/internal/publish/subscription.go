@@ -65,7 +65,7 @@ func (s *Subscription) Run(ctx context.Context, send func(*wire.Batch) bool) {
 		}
 		switch it.Kind {
 		case ring.Event:
-			if !s.matches(it.Num, it.Record) {
+			if !s.matches(ctx, it.Num, it.Record) {
 				b.Filtered++
 				b.Until = it.Num + 1
 				continue
@@ -97,8 +97,8 @@ func (s *Subscription) Run(ctx context.Context, send func(*wire.Batch) bool) {
 }
 
 // matches reports whether the subscription wants the event. A filter that fails on
-// an event does not match it.
-func (s *Subscription) matches(num event.Num, rec event.Record) bool {
+// an event does not match it, and one that is at work when ctx ends stops.
+func (s *Subscription) matches(ctx context.Context, num event.Num, rec event.Record) bool {
 	if s.o.Level != 0 && rec.Level() < s.o.Level {
 		return false
 	}
@@ -109,7 +109,7 @@ func (s *Subscription) matches(num event.Num, rec event.Record) bool {
 	if err != nil {
 		return false
 	}
-	ok, err := s.filter.MatchFrom(e, s.p.cfg.Origin())
+	ok, err := s.filter.MatchContext(ctx, e, s.p.cfg.Origin())
 	return ok && err == nil
 }
 
