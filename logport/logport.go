@@ -582,11 +582,22 @@ func (lp *Logport) DescribeFacility(name, sentence string) {
 }
 
 // FacilityInfo is what is known of one facility.
-type FacilityInfo = ring.FacilityInfo
+type FacilityInfo struct {
+	Name        string
+	Description string // by DescribeFacility
+	Threshold   event.Level
+	Bytes       int // of the rings' memory
+}
 
 // Facilities returns the facilities that have logged or are described, sorted by
 // name.
-func (lp *Logport) Facilities() []FacilityInfo { return lp.recorder.rings.Facilities() }
+func (lp *Logport) Facilities() []FacilityInfo {
+	var all []FacilityInfo
+	for _, f := range lp.recorder.rings.Facilities() {
+		all = append(all, FacilityInfo(f))
+	}
+	return all
+}
 
 // AddVersion notes the version of a part of the program; it is kept with every
 // incident and sent to those who tail.
