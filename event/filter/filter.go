@@ -129,7 +129,7 @@ func (f *Filter) Match(e *event.Event) (bool, error) { return f.MatchFrom(e, Ori
 // is an [*Error]: an attribute is missing or of another type, or the filter exceeds its
 // limits, for which it wraps [ErrOverrun].
 func (f *Filter) MatchFrom(e event.View, origin Origin) (bool, error) {
-	return f.match(nil, e, origin)
+	return f.match(context.Background(), e, origin)
 }
 
 // MatchContext is [Filter.MatchFrom] that stops within 10 ms when ctx ends. The error

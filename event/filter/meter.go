@@ -53,7 +53,7 @@ const (
 
 // meter counts what one evaluation uses.
 type meter struct {
-	ctx   context.Context // nil without one
+	ctx   context.Context // nil between two evaluations
 	limit time.Duration
 
 	steps  int

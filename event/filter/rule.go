@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -98,7 +99,7 @@ func (r *Rule) Run(in *RuleInput) ([]string, error) {
 	if err := in.prepare(r.use); err != nil {
 		return nil, err
 	}
-	v, err := in.scope.run(nil, r.program, maxTime)
+	v, err := in.scope.run(context.Background(), r.program, maxTime)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +294,7 @@ func (r *Rule) Explain(in *RuleInput) ([]Clause, error) {
 		program, _, err := compile(lets+n.String(), ruleNames, expr.AsAny())
 		if err == nil {
 			var v any
-			if v, err = in.scope.run(nil, program, maxTime); err == nil {
+			if v, err = in.scope.run(context.Background(), program, maxTime); err == nil {
 				c.Value = shown(v)
 			}
 		}

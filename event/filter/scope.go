@@ -126,7 +126,7 @@ func newScope() *scope {
 	return s
 }
 
-// run evaluates a program in s until ctx ends, which may be nil, or the limit is over.
+// run evaluates a program in s until ctx ends or the limit is over.
 func (s *scope) run(ctx context.Context, program *vm.Program, limit time.Duration) (any, error) {
 	s.meter.reset(ctx, limit)
 	v, err := s.vm.Run(program, s.env)
