@@ -21,9 +21,9 @@
 // events, and before(DURATION).
 //
 // An expression may come from anyone: it cannot crash or hang the process, and cannot
-// use much memory. guard.go has what is refused at compile time, meter.go what is
-// limited at run time, contradiction.go what a rule is warned of. Only this package
-// imports expr.
+// use much memory. guard.go and pattern.go have what is refused at compile time, meter.go
+// what is limited at run time, contradiction.go what a rule is warned of. A [Share] limits
+// the processor time of many filters together. Only this package imports expr.
 package filter
 
 import (

@@ -32,3 +32,19 @@ func BenchmarkMetered(b *testing.B) {
 		})
 	}
 }
+
+// A filter with a share that is large enough costs what it costs without.
+func BenchmarkShared(b *testing.B) {
+	f, err := filter.NewShare(1000).Compile(b.Context(), `level >= WEIRD && facility startsWith "net."`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	e := parse(b, sample)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := f.Match(b.Context(), e, filter.Origin{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

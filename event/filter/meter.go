@@ -53,8 +53,9 @@ const (
 
 // meter counts what one evaluation uses.
 type meter struct {
-	ctx   context.Context // nil between two evaluations
-	limit time.Duration
+	ctx    context.Context // nil between two evaluations
+	limit  time.Duration
+	shared *SharedFilter // nil unless it evaluates one
 
 	steps  int
 	texts  int
@@ -63,7 +64,9 @@ type meter struct {
 	start  time.Time // of the first check
 }
 
-func (m *meter) reset(ctx context.Context, limit time.Duration) { *m = meter{ctx: ctx, limit: limit} }
+func (m *meter) reset(ctx context.Context, limit time.Duration) {
+	*m = meter{ctx: ctx, limit: limit, shared: m.shared}
+}
 
 // stop ends the evaluation: expr recovers and returns the error.
 func stop(err error) { panic(err) }
@@ -102,6 +105,13 @@ func (m *meter) check() {
 	}
 	if m.ctx != nil && m.ctx.Err() != nil {
 		stop(context.Cause(m.ctx))
+	}
+	if m.shared != nil {
+		paused := time.Now()
+		if err := m.shared.slice(m.ctx, m.checks); err != nil {
+			stop(err)
+		}
+		m.start = m.start.Add(time.Since(paused))
 	}
 }
 
