@@ -161,6 +161,7 @@ func TestHostileLines(t *testing.T) {
 		{"a list", `[` + repeat("[], ", bytes16/4-20) + `0]`, 2, "not a JSON object"},
 		{"lists that do not end", `{"d": ` + repeat("[", bytes16-100), 2, "not a JSON object"},
 		{"a long number", `{"d": {"num": ` + repeat("9", bytes16-100) + `}}`, 2, "not a JSON object"},
+		{"huge whole numbers", `{"d": {"a": [` + repeat(repeat("9", 100_000)+", ", 30) + `0]}}`, 2, "more than 250000 values"},
 		{"escapes", `{"d": {"message": "` + repeat(`\ud83d\ude00`, bytes16/12-20) + `"}}`, 3, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -332,4 +333,79 @@ func FuzzLimits(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Lines that are slow for their length are read and decoded within seconds.
+func TestHostileSpeed(t *testing.T) {
+	fill := func(line string) []byte {
+		return append([]byte(flogfile.Magic), bytes.Repeat([]byte(line+"\n"), (16<<20)/(len(line)+1))...)
+	}
+	repeat := func(s string, n int) string { return strings.Repeat(s, n) }
+	for name, line := range map[string]string{
+		"integers of 100,000 digits":       `{"d": {"a": [` + repeat(repeat("9", 100_000)+", ", 20) + `0]}}`,
+		"a fraction of many digits":        `{"rx_time": 0.` + repeat("3", 1<<20) + `, "d": {"time": 0.` + repeat("3", 1<<20) + `, "level": 1` + repeat("0", 90_000) + `}}`,
+		"keys with escapes":                `{` + repeat(`"\u0061": 0, `, 100_000) + `"d": {` + repeat(`"\u0061": 0, `, 100_000) + `"num": 1}}`,
+		"equal keys":                       `{"d": {` + repeat(`"a": 0, `, 100_000) + `"num": 1}}`,
+		"lists as deep as allowed":         `{"d": {"a": [` + repeat(repeat("[", 900)+repeat("]", 900)+", ", 100) + `0]}}`,
+		"lists that are too deep":          `{"d": {"a": [` + repeat(repeat("[", 999)+repeat("]", 999)+", ", 100) + `0]}}`,
+		"surrogates":                       `{"d": {"message": "` + repeat(`\ud800`, 100_000) + `"}}`,
+		"text that is not UTF-8":           `{"d": {"message": "` + repeat("\xff", 100_000) + `"}}`,
+		"a string that does not end":       `{"d": {"message": "` + repeat(`\\`, 100_000) + `}}`,
+		"an incarnation and a large level": `{"d": {"incarnation": [` + repeat("[], ", 50_000) + `0], "level": 1e308, "num": 1` + repeat("0", 10_000) + `}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := stored(t, asZstd(fill(line)))
+			costtest.Measure(func() {
+				r, err := flogfile.OpenLimited(path, flogfile.Limits{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Close()
+				var buf []byte
+				for {
+					l, err := r.Next()
+					if err != nil {
+						return
+					}
+					l.From()
+					l.RxTime()
+					l.Seconds()
+					l.Level()
+					l.Num()
+					l.Incarnation()
+					l.Facility()
+					l.Event()
+					buf = l.AppendText(buf[:0])
+				}
+			}).Check(t, 3*time.Second, 96<<20)
+		})
+	}
+}
+
+// A Line keeps texts that many lines have, not all texts that it has seen.
+func TestHostileFormats(t *testing.T) {
+	var lines [][]byte
+	for i := range 100 {
+		lines = append(lines, fmt.Appendf(nil, `{"from": "%s", "d": {"format": "%s%d"}}`, strings.Repeat("f", 1<<20+i*3), strings.Repeat("x", 1<<20+i*7), i))
+	}
+	data := append([]byte(flogfile.Magic), bytes.Join(lines, []byte("\n"))...)
+	path := stored(t, asZstd(data))
+	data, lines = nil, nil
+	costtest.Measure(func() {
+		r, err := flogfile.OpenLimited(path, flogfile.Limits{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		for {
+			l, err := r.Next()
+			if err != nil {
+				return
+			}
+			l.From()
+			l.AppendText(nil)
+		}
+	}).Check(t, 2*time.Second, 48<<20)
 }

@@ -16,7 +16,7 @@ type Limits struct {
 	Bytes     int64 // of the file, decompressed; default 256 MiB
 	Lines     int   // default 1,000,000
 	LineBytes int   // of one line; default 16 MiB
-	Values    int   // of one line: texts, numbers, lists and so on; default 250,000
+	Values    int   // of one line: texts, numbers, lists and so on; default 250,000; a whole number of 100,000 digits counts 10,000
 	Window    int64 // bytes that a compressed file may refer back to; default 8 MiB
 }
 

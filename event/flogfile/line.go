@@ -68,9 +68,11 @@ func slot[T string | []byte](key T) int {
 // interned holds texts that many lines have: senders, formats.
 type interned [64]string
 
+const maxInterned = 4 << 10 // bytes of a text
+
 func (t *interned) get(raw []byte) string {
-	if len(raw) == 0 {
-		return ""
+	if len(raw) == 0 || len(raw) > maxInterned {
+		return string(raw)
 	}
 	slot := &t[(len(raw)*7+int(raw[0])+int(raw[len(raw)/2])*3+int(raw[len(raw)-1]))%len(t)]
 	if *slot != string(raw) {
@@ -190,8 +192,8 @@ func (l *Line) NumFields() int { return len(l.fields) }
 // between its quotes.
 func (l *Line) Plain() bool { return l.plain }
 
-// Intern returns text as a string, which lasts. It does not allocate for a text that it
-// returned lately.
+// Intern returns text as a string, which lasts. It does not allocate for a text of up to
+// 4 KiB that it returned lately.
 func (l *Line) Intern(text []byte) string { return l.texts.get(text) }
 
 // RawWrapper returns the JSON of a key of the wrapper: from, rx_time, d, header or

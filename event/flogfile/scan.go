@@ -1,6 +1,7 @@
 package flogfile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
@@ -145,8 +146,14 @@ func (s *scanner) value(i, depth int) int {
 			return scanWord(data, i, "-Infinity")
 		}
 	}
-	return scanNumber(data, i)
+	end := scanNumber(data, i)
+	if n := end - i; n > longNumber && bytes.IndexByte(data[i:end], '.') < 0 {
+		s.left -= n * n >> 20 // decoding a whole number takes quadratic time
+	}
+	return end
 }
+
+const longNumber = 4300 // digits; Python reads no longer ones
 
 func scanWord(data []byte, i int, word string) int {
 	if len(data)-i < len(word) || string(data[i:i+len(word)]) != word {
